@@ -1,0 +1,105 @@
+"""Decides, field by field, what becomes of a row that exists on both sides. No clock decides alone.
+
+A conflict is: the target's row differs from what we last left there and the source changed too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gestore_sync.digests import get_name_code, join_digests, make_digest, split_digests
+from gestore_sync.layouts import Layout
+from gestore_sync.refs import NEW
+
+LOCAL, REMOTE, MERGED, FAIL = "local", "remote", "merged", "fail"
+POLICIES = ("newer", LOCAL, REMOTE, FAIL)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """``write``: numbers of the columns that get the source's value; ``kept``: those where the target's stays though it
+    differs; ``disputed``: those that both sides changed; ``resolved``: how, or None where no policy decides.
+    ``digests``: what the row's digests will be, without those of the columns in ``write``."""
+
+    write: tuple[int, ...] = ()
+    kept: tuple[int, ...] = ()
+    disputed: tuple[int, ...] = ()
+    resolved: str | None = None
+    digests: bytes = b""
+
+
+def decide(
+    layout: Layout, mine: Sequence[Any], theirs: Sequence[Any], digests: bytes | None, policy: str
+) -> Decision:
+    """Compare the source's values, links rewritten, with the target's. ``digests``: what we last left there, if known.
+
+    ``policy`` is one of :data:`POLICIES`; ``newer`` lets the source win as long as the target has no log that says
+    otherwise.
+    """
+    names = layout.names
+    differing = [
+        number
+        for number, name in enumerate(names)
+        if name not in layout.key_names and not layout.is_same(number, mine[number], theirs[number])
+    ]
+    if not differing:
+        return Decision(digests=make_row_digests(layout, mine))
+    known = split_digests(digests or b"")
+    write, kept, disputed = [], [], []
+    only_mine = only_theirs = False
+    for number in differing:
+        base = known.get(get_name_code(names[number]))
+        mine_changed = (
+            base is None or mine[number] is NEW or base != digest_value(layout, number, mine[number])
+        )
+        theirs_changed = base is None or base != digest_value(layout, number, theirs[number])
+        if mine_changed and theirs_changed:
+            if base is not None or policy == FAIL:
+                disputed.append(number)
+            (kept if policy in (REMOTE, FAIL) else write).append(number)
+        elif mine_changed or policy == LOCAL:
+            only_mine = only_mine or mine_changed
+            write.append(number)
+        elif theirs_changed:
+            only_theirs = True
+            kept.append(number)
+    resolved = None
+    if disputed and policy != FAIL:
+        resolved = REMOTE if policy == REMOTE else LOCAL
+    elif only_mine and only_theirs and not disputed:
+        resolved = MERGED
+    return Decision(
+        tuple(write),
+        tuple(kept),
+        tuple(disputed),
+        resolved,
+        make_kept_digests(layout, mine, known, write, kept),
+    )
+
+
+def digest_value(layout: Layout, number: int, value: Any) -> bytes:
+    """The digest of the value in one column."""
+    return make_digest(layout.normalize(number, value))
+
+
+def make_row_digests(layout: Layout, values: Sequence[Any]) -> bytes:
+    """The digests of a whole row."""
+    return join_digests(
+        layout.names, [layout.normalize(number, value) for number, value in enumerate(values)]
+    )
+
+
+def make_kept_digests(
+    layout: Layout, mine: Sequence[Any], known: dict[bytes, bytes], write: Sequence[int], kept: Sequence[int]
+) -> bytes:
+    """The digests of the columns that are equal on both sides, and for kept ones what was known of them."""
+    parts = []
+    for number, name in enumerate(layout.names):
+        code = get_name_code(name)
+        if number in kept:
+            parts.append(code + known[code] if code in known else b"")
+        elif number not in write:
+            parts.append(code + digest_value(layout, number, mine[number]))
+    return b"".join(parts)

@@ -1,0 +1,139 @@
+"""The settings, read when they are asked for, so that ``override_settings`` works."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS
+
+from gestore_sync.exceptions import WrongDatabase, WrongSetting
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(name, str) for name in value)
+
+
+def _is_fields_by_model(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(model, str) and _is_names(names) and names for model, names in value.items()
+    )
+
+
+SIGNAL_MODES = ("raw", "save", "none")
+
+
+def _is_signals(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(model, str) and mode in SIGNAL_MODES for model, mode in value.items())
+    return value in SIGNAL_MODES
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One key of ``GESTORE_SYNC``: its default, what it takes in words, and the test for it."""
+
+    default: Any
+    takes: str
+    accepts: Callable[[Any], bool]
+
+
+OPTIONS: dict[str, Option] = {
+    "OWN": Option((), 'a list of links, "app.Model.field"', _is_names),
+    "REFER": Option((), 'a list of links, "app.Model.field"', _is_names),
+    "IGNORE": Option((), 'a list of links and models, "app.Model.field" or "app.Model"', _is_names),
+    "STOP": Option((), 'a list of models, "app.Model"', _is_names),
+    "REACH": Option("owned", '"owned" or "connected"', lambda value: value in ("owned", "connected")),
+    "IDENTITY": Option({}, 'a dictionary {"app.Model": ["field", …]}', _is_fields_by_model),
+    "SIGNALS": Option(
+        "raw", '"raw", "save", "none", or a dictionary of those by "app.Model" and "*"', _is_signals
+    ),
+    "ADAPTERS": Option((), "a list of dotted paths of Adapter classes", _is_names),
+    "BATCH_SIZE": Option(10_000, "a whole number from 1", lambda value: type(value) is int and value > 0),
+}
+
+
+def find_setting_errors() -> list[tuple[str, str]]:
+    """``(what is wrong, hint)`` for each mistake in ``settings.GESTORE_SYNC``."""
+    given = getattr(settings, "GESTORE_SYNC", {})
+    if not isinstance(given, Mapping):
+        return [("GESTORE_SYNC is not a dictionary.", "Write GESTORE_SYNC = {…}.")]
+    found = []
+    for key, value in given.items():
+        option = OPTIONS.get(key)
+        if option is None:
+            found.append((f"GESTORE_SYNC has no key {key!r}.", f"The keys are {', '.join(sorted(OPTIONS))}."))
+        elif not option.accepts(value):
+            found.append((f"GESTORE_SYNC[{key!r}] is {value!r}.", f"It takes {option.takes}."))
+    return found
+
+
+def get_option(key: str) -> Any:
+    """The value of ``GESTORE_SYNC[key]``, or its default. Raises :class:`WrongSetting`."""
+    option = OPTIONS[key]
+    value = (getattr(settings, "GESTORE_SYNC", None) or {}).get(key, option.default)
+    if not option.accepts(value):
+        raise WrongSetting(f"GESTORE_SYNC[{key!r}] is {value!r}. It takes {option.takes}.")
+    return value
+
+
+def get_signal_mode(label: str) -> str:
+    """``"raw"``, ``"save"`` or ``"none"`` for the model with this label ("app.Model", any letter case)."""
+    modes = get_option("SIGNALS")
+    if isinstance(modes, str):
+        return modes
+    by_label = {name.lower(): mode for name, mode in modes.items()}
+    return str(by_label.get(label.lower(), by_label.get("*", "raw")))
+
+
+def find_remote() -> str | None:
+    """The alias in ``SYNCHRO_REMOTE``; None when there is none (with a RuntimeWarning when the setting is missing).
+
+    Raises ImproperlyConfigured for an alias that is not in ``DATABASES``.
+    """
+    if not hasattr(settings, "SYNCHRO_REMOTE"):
+        warnings.warn(
+            "SYNCHRO_REMOTE is not set: there is no database to synchronize with. Set it to an alias of DATABASES, "
+            "or to None where changes shall only be logged.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    remote: str | None = settings.SYNCHRO_REMOTE
+    if remote is not None and remote not in settings.DATABASES:
+        raise ImproperlyConfigured(f"SYNCHRO_REMOTE is {remote!r}, which is not in DATABASES.")
+    return remote
+
+
+def get_databases(source: str | None, remote: str | None) -> tuple[str, str]:
+    """The aliases of source and target, with the defaults filled in.
+
+    Raises :class:`WrongDatabase` where an alias is unknown, no remote is set, or both name one database.
+    """
+    target = remote or find_remote()
+    if target is None:
+        raise WrongDatabase("No REMOTE database specified in settings.")
+    aliases = (source or DEFAULT_DB_ALIAS, target)
+    for alias in aliases:
+        if alias not in settings.DATABASES:
+            known = ", ".join(sorted(settings.DATABASES))
+            raise WrongDatabase(f"There is no database {alias!r} in DATABASES. The databases are: {known}.")
+    if _get_place(aliases[0]) == _get_place(aliases[1]):
+        raise WrongDatabase(
+            f"Source {aliases[0]!r} and target {aliases[1]!r} are the same database. Name another one with --remote."
+        )
+    return aliases
+
+
+def _get_place(alias: str) -> tuple[str, ...]:
+    from django.db import connections
+
+    of = connections[alias].settings_dict
+    options = of.get("OPTIONS") or {}
+    return tuple(str(of.get(key) or "") for key in ("ENGINE", "NAME", "HOST", "PORT")) + (
+        str(options.get("service", "")),
+    )

@@ -1,0 +1,62 @@
+"""Which foreign keys the target checks at once, so that links in cycles must be written after both rows exist."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from django.db import connections
+from django.db.models import Model
+
+from gestore_sync.exceptions import LinkCycle
+from gestore_sync.links import FOREIGN, Link, LinkGraph
+from gestore_sync.ordering import find_cycle
+
+IMMEDIATE_SQL = """
+    SELECT con.conrelid::regclass::text, att.attname
+    FROM pg_constraint con
+    JOIN pg_attribute att ON att.attrelid = con.conrelid AND att.attnum = ANY(con.conkey)
+    WHERE con.contype = 'f' AND NOT con.condeferrable
+"""
+
+
+def find_immediate(using: str, links: Iterable[Link]) -> set[Link]:
+    """Those of the links whose constraint is checked with each statement."""
+    connection = connections[using]
+    links = [link for link in links if link.constrained]
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(IMMEDIATE_SQL)
+            columns = {(table.split(".")[-1].strip('"'), column) for table, column in cursor.fetchall()}
+        return {
+            link
+            for link in links
+            if (link.model._meta.db_table.split('"."')[-1].strip('"'), link.field.column) in columns
+        }
+    return set() if connection.features.can_defer_constraint_checks else set(links)
+
+
+def find_deferred(using: str, order: Sequence[type[Model]], graph: LinkGraph) -> frozenset[str]:
+    """The names of the optional links that must be written after both rows exist, when models are written in ``order``.
+
+    Raises :class:`LinkCycle` where a required link would have to be.
+    """
+    place = {model: number for number, model in enumerate(order)}
+    against = [
+        link
+        for model in order
+        for link in graph.forward[model]
+        if link.kind == FOREIGN and link.target in place and place[link.target] >= place[model]
+    ]
+    immediate = find_immediate(using, against) if against else set()
+    required = [link for link in immediate if link.required]
+    if required:
+        every = [
+            link for model in order for link in graph.forward[model] if link.required and link.target in place
+        ]
+        cycle = find_cycle([required[0]]) or find_cycle(every)
+        path = " → ".join([*(link.name for link in cycle), cycle[0].model._meta.label if cycle else ""])
+        raise LinkCycle(
+            f"Required links form a cycle, and the database {using!r} checks them with each statement: {path}. "
+            "Make one of these constraints deferrable, or one of these fields nullable."
+        )
+    return frozenset(link.name for link in immediate)

@@ -1,0 +1,104 @@
+"""Digests of field values: what we last left on the target, field by field, in twelve bytes a field.
+
+A record's digests are the concatenation, for each field, of four bytes that stand for its name and eight that stand
+for its value; so a field that came or went since does not disturb the others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cache
+from hashlib import blake2b
+from typing import Any
+
+NAME_SIZE = 4
+VALUE_SIZE = 8
+SIZE = NAME_SIZE + VALUE_SIZE
+
+
+@cache
+def get_name_code(name: str) -> bytes:
+    """The four bytes that stand for a field."""
+    return blake2b(name.encode(), digest_size=NAME_SIZE).digest()
+
+
+def make_digest(value: Any) -> bytes:
+    """The eight bytes that stand for a value; equal values of one field have equal digests."""
+    return blake2b(to_text(value).encode("utf-8", "surrogatepass"), digest_size=VALUE_SIZE).digest()
+
+
+def to_text(value: Any) -> str:
+    """One text for all values that are equal, however a database gave them."""
+    if value is None:
+        return "n"
+    kind = type(value)
+    if kind is str:
+        return "s" + value
+    if kind is bool or kind is int:
+        return f"i{int(value)}"
+    if kind is datetime:
+        return "d" + (value if value.tzinfo is None else value.astimezone(UTC)).isoformat()
+    if kind is Decimal:
+        return "i" + format(value.normalize(), "f") if value.is_finite() else f"f{value}"
+    if kind is float:
+        return f"i{int(value)}" if value.is_integer() and abs(value) < 2**53 else f"f{value!r}"
+    if isinstance(value, (bytes, memoryview, bytearray)):
+        return "b" + bytes(value).hex()
+    if isinstance(value, (list, tuple)):
+        return "l" + "".join(f"{len(text)}:{text}" for text in map(to_text, value))
+    return f"o{value}"
+
+
+def join_digests(names: Iterable[str], values: Iterable[Any]) -> bytes:
+    """The digests of one record."""
+    return b"".join(
+        get_name_code(name) + make_digest(value) for name, value in zip(names, values, strict=True)
+    )
+
+
+def split_digests(digests: bytes) -> dict[bytes, bytes]:
+    """By the code of the field's name, the digest of its value."""
+    return {
+        digests[at : at + NAME_SIZE]: digests[at + NAME_SIZE : at + SIZE]
+        for at in range(0, len(digests), SIZE)
+    }
+
+
+def merge_digests(digests: bytes, values: Mapping[str, Any]) -> bytes:
+    """``digests`` with those of the fields in ``values`` (name → value) replaced or added."""
+    merged = split_digests(digests)
+    merged.update((get_name_code(name), make_digest(value)) for name, value in values.items())
+    return b"".join(code + digest for code, digest in merged.items())
+
+
+def find_changed(digests: bytes, names: Sequence[str], values: Sequence[Any]) -> set[str] | None:
+    """The names of the fields whose value is not what ``digests`` say; a field they do not know is left out.
+
+    None where they know none of the fields.
+    """
+    known = split_digests(digests)
+    codes = [(name, get_name_code(name)) for name in names]
+    if not any(code in known for _, code in codes):
+        return None
+    return {
+        name
+        for (name, code), value in zip(codes, values, strict=True)
+        if code in known and known[code] != make_digest(value)
+    }
+
+
+def canonize_json(text: str) -> str:
+    """The same JSON text for all that mean the same; numbers keep every digit, and 1 is neither 1.0 nor true."""
+    parsed = json.loads(text, parse_float=canonize_number, parse_int=canonize_number)
+    return json.dumps(parsed, sort_keys=True, separators=(",", ":"))
+
+
+def canonize_number(text: str) -> str:
+    """A number of a JSON text as PostgreSQL's jsonb would print it, marked as a number."""
+    number = Decimal(text)
+    exponent = number.as_tuple().exponent
+    is_short = isinstance(exponent, int) and abs(exponent) < 1000
+    return "\0" + (format(number, "f") if is_short else text)

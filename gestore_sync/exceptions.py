@@ -1,0 +1,54 @@
+"""Everything that gestore_sync raises on purpose. A message names the object, the link and what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gestore_sync.plan import Report
+
+
+class GestoreSyncError(Exception):
+    """gestore_sync could not do what was asked."""
+
+    report: Report | None = None
+
+    def __init__(self, message: str = "", *, report: Report | None = None) -> None:
+        super().__init__(message or (self.__doc__ or "").strip().splitlines()[0])
+        self.report = report
+
+
+class UnknownObject(GestoreSyncError):
+    """No such app, model or object."""
+
+
+class UnknownLink(GestoreSyncError):
+    """No such link between models."""
+
+
+class WrongDatabase(GestoreSyncError):
+    """The databases that were named cannot be source and target."""
+
+
+class SchemaMismatch(GestoreSyncError):
+    """A table or column that is needed does not exist."""
+
+
+class LinkCycle(GestoreSyncError):
+    """Required links form a cycle that the target database cannot write."""
+
+
+class UnresolvedConflicts(GestoreSyncError):
+    """The plan has conflicts that no policy resolves; nothing was written."""
+
+
+class WriteFailed(GestoreSyncError):
+    """The target refused a row; nothing was written."""
+
+
+class DatabaseUnavailable(GestoreSyncError):
+    """The connection to a database was lost."""
+
+
+class WrongSetting(GestoreSyncError):
+    """A setting has a value that gestore_sync cannot work with."""

@@ -1,0 +1,116 @@
+"""What identifies an object of a model, by its fields: the rungs of the locator ladder that a model offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.exceptions import FieldDoesNotExist
+from django.db.models import AutoField, Model, Q, UniqueConstraint
+from django.db.models.constants import LOOKUP_SEP
+from django.db.models.fields import AutoFieldMixin
+
+from gestore_sync.conf import get_option
+from gestore_sync.exceptions import WrongSetting
+from gestore_sync.natural import find_natural_key
+
+__all__ = ["Identity", "has_automatic_key", "iter_identities"]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A set of values of which no two objects of ``model`` have the same.
+
+    ``paths`` are look-up paths from the model; ``expressions`` stand where a constraint is on expressions instead.
+    ``locates``: an object is found by it; otherwise it only must not clash. ``condition``: it holds for those rows.
+    ``per_object``: a natural key that can only be asked for object by object. ``allow_many``: the first match counts.
+    """
+
+    model: type[Model]
+    name: str
+    paths: tuple[str, ...] = ()
+    expressions: tuple[Any, ...] = ()
+    condition: Q | None = None
+    locates: bool = True
+    natural: bool = False
+    unique: bool = True
+    per_object: bool = False
+    allow_many: bool = False
+
+
+def has_automatic_key(model: type[Model]) -> bool:
+    """Whether the database counts out the primary keys of ``model``, so that they mean nothing elsewhere."""
+    return isinstance(model._meta.pk, (AutoField, AutoFieldMixin))
+
+
+def iter_identities(model: type[Model], positions: Iterable[str] = ()) -> Iterator[Identity]:
+    """The identities of ``model`` (concrete) in the order in which they are tried; ``positions`` name fields that are
+    positions, not identities. The id mapping comes before all of these, the primary key after them."""
+    configured = find_configured(model)
+    natural = None if configured else find_natural_key(model)
+    if configured:
+        yield Identity(model, "the fields named in GESTORE_SYNC", configured, natural=True, unique=False)
+    elif natural is not None:
+        yield Identity(
+            model,
+            "natural key",
+            natural.paths or (),
+            natural=True,
+            unique=False,
+            per_object=natural.paths is None,
+            allow_many=natural.allow_many,
+        )
+    for unique in iter_unique(model):
+        identifies = not configured and unique.locates and not set(unique.paths) & set(positions)
+        if not set(unique.paths) & set(positions):
+            yield unique if identifies else set_aside(unique)
+
+
+def set_aside(identity: Identity) -> Identity:
+    """The same, as values that must not clash but identify nothing."""
+    return Identity(
+        identity.model, identity.name, identity.paths, identity.expressions, identity.condition, locates=False
+    )
+
+
+def find_configured(model: type[Model]) -> tuple[str, ...]:
+    """The fields that ``GESTORE_SYNC["IDENTITY"]`` names for ``model``. Raises :class:`WrongSetting`."""
+    for label, names in get_option("IDENTITY").items():
+        if label.lower() == model._meta.label_lower:
+            for name in names:
+                try:
+                    model._meta.get_field(name.split(LOOKUP_SEP)[0])
+                except FieldDoesNotExist:
+                    raise WrongSetting(
+                        f'GESTORE_SYNC["IDENTITY"]["{label}"] names {name!r}, which is no field of the model.'
+                    ) from None
+            return tuple(names)
+    return ()
+
+
+def iter_unique(model: type[Model]) -> Iterator[Identity]:
+    """Unique fields, ``unique_together`` and unique constraints in the table of ``model``, without the primary key."""
+    for field in model._meta.local_concrete_fields:
+        if field.unique and not field.primary_key:
+            yield Identity(model, f"unique {field.name}", (field.name,), locates=not field.null)
+    for names in model._meta.unique_together:
+        if all(model._meta.get_field(name) in model._meta.local_fields for name in names):
+            yield Identity(
+                model, f"unique {', '.join(names)}", tuple(names), locates=not has_null(model, names)
+            )
+    for constraint in model._meta.constraints:
+        if isinstance(constraint, UniqueConstraint):
+            yield Identity(
+                model,
+                f"constraint {constraint.name}",
+                tuple(constraint.fields),
+                tuple(constraint.expressions),
+                constraint.condition,
+                locates=constraint.condition is None and not has_null(model, constraint.fields),
+            )
+
+
+def has_null(model: type[Model], names: Iterable[str]) -> bool:
+    """Whether one of the fields may be null."""
+    return any(getattr(model._meta.get_field(name), "null", False) for name in names)

@@ -1,0 +1,485 @@
+"""Finds the counterpart of every object of a subgraph on the target, in bulk: the locator ladder.
+
+1. the id mapping of the origin; 2. the natural key; 3. a unique field or constraint; 4. the primary key where it is not
+automatic; 5. otherwise the object is new. Only reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from django.core.exceptions import FieldDoesNotExist
+from django.db.models import Expression, F, ForeignObject, Model, OrderBy, QuerySet
+from django.db.models.constants import LOOKUP_SEP
+
+from gestore_sync.digests import find_changed, get_name_code, join_digests, split_digests
+from gestore_sync.identity import Identity, has_automatic_key, iter_identities
+from gestore_sync.layouts import LOST, Counterparts, Layout
+from gestore_sync.links import GENERIC, LinkGraph, find_generic_target, get_concrete, to_key
+from gestore_sync.mappings import Mapping as IdMapping
+from gestore_sync.mappings import MappingStore
+from gestore_sync.reading import KEYS_PER_QUERY, find_existing, get_queryset, iter_rows, match
+from gestore_sync.refs import NEW, UNKNOWN, Key, KeyMap, Ref, get_key_columns, iter_chunks, make_key_set
+from gestore_sync.scope import Role
+from gestore_sync.subgraph import Subgraph
+
+PLAIN, KEY, OBJECT_ID = "plain", "key", "object id"
+
+
+def freeze(value: Any) -> Any:
+    """A value as something that can be hashed."""
+    if isinstance(value, list):
+        return tuple(map(freeze, value))
+    return bytes(value) if isinstance(value, memoryview) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One of the values of an identity: where it is read, on both sides, and how a link in it is rewritten."""
+
+    path: str
+    kind: str = PLAIN
+    target: type[Model] | None = None
+    type_path: str = ""
+    field: Any = None
+    expression: Any = None
+
+
+class UnusableIdentity(Exception):
+    """The identity cannot be read as values."""
+
+
+class IdentityReader:
+    """Reads the values of one identity on either side and finds the rows that have them."""
+
+    def __init__(self, identity: Identity, graph: LinkGraph) -> None:
+        self.identity = identity
+        self.model = identity.model
+        self.graph = graph
+        self.components = [self._make_component(path) for path in identity.paths]
+        self.components += [
+            self._make_expression(expression, number)
+            for number, expression in enumerate(identity.expressions)
+        ]
+        if not self.components:
+            raise UnusableIdentity(identity.name)
+        self.self_linked = [component.target is self.model for component in self.components]
+
+    def _make_component(self, path: str) -> Component:
+        model = self.model
+        *before, last = path.split(LOOKUP_SEP)
+        try:
+            for name in before:
+                model = get_concrete(model._meta.get_field(name).related_model)  # type: ignore[arg-type]
+            field: Any = model._meta.pk if last == "pk" else model._meta.get_field(last)
+        except (FieldDoesNotExist, AttributeError):
+            raise UnusableIdentity(path) from None
+        prefix = "".join(name + LOOKUP_SEP for name in before)
+        if isinstance(field, ForeignObject):
+            if len(field.local_related_fields) != 1:
+                raise UnusableIdentity(path)
+            at = field.attname if field.target_field.primary_key else f"{field.name}{LOOKUP_SEP}pk"
+            return Component(prefix + at, KEY, get_concrete(field.remote_field.model))
+        if not getattr(field, "concrete", False) or (field.primary_key and has_automatic_key(model)):
+            raise UnusableIdentity(path)
+        for link in self.graph.forward.get(model, ()):
+            if link.kind == GENERIC and link.attnames[1] == field.attname:
+                return Component(prefix + field.attname, OBJECT_ID, None, prefix + link.attnames[0], field)
+        return Component(prefix + field.attname, field=field)
+
+    def _make_expression(self, expression: Any, number: int) -> Component:
+        if isinstance(expression, OrderBy):
+            expression = expression.expression
+        if isinstance(expression, F):
+            return self._make_component(expression.name)
+        for name in find_references(expression):
+            if isinstance(self.model._meta.get_field(name.split(LOOKUP_SEP)[0]), ForeignObject):
+                raise UnusableIdentity(self.identity.name)
+        return Component(f"gestore_sync_{number}", expression=expression)
+
+    @cached_property
+    def paths(self) -> list[str]:
+        """What is read: a path for each component, then the content types' paths."""
+        types = [component.type_path for component in self.components if component.type_path]
+        return [component.path for component in self.components] + types
+
+    def _annotate(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        named = {
+            component.path: component.expression for component in self.components if component.expression
+        }
+        rows = rows.annotate(**named) if named else rows
+        return rows.filter(self.identity.condition) if self.identity.condition else rows
+
+    def read(self, using: str, keys: Sequence[Key]) -> dict[Key, tuple[Any, ...]]:
+        """The values of the rows with these keys; rows to which a condition does not apply are left out."""
+        return {row[0]: row[1:] for row in iter_rows(self.model, using, keys, self.paths, self._annotate)}
+
+    def resolve(
+        self, values: Sequence[Any], counterparts: Counterparts, source: str, *, without_self: bool = False
+    ) -> tuple[Any, ...] | None:
+        """Values of the source as they would be on the target; None where one is null or is not known there.
+
+        ``without_self``: None stands for links to the same model.
+        """
+        found: list[Any] = []
+        for at, is_self in enumerate(self.self_linked):
+            part = None if without_self and is_self else self._resolve_part(at, values, counterparts, source)
+            if part is None and not (without_self and is_self):
+                return None
+            found.append(part)
+        return tuple(found)
+
+    def _resolve_part(self, at: int, values: Sequence[Any], counterparts: Counterparts, source: str) -> Any:
+        component, value = self.components[at], values[at]
+        if value is None or component.kind == PLAIN:
+            return freeze(value)
+        target, key = component.target, value
+        if component.kind == OBJECT_ID:
+            content_type = values[self.type_places[at]]
+            target = None if content_type is None else find_generic_target(source, content_type)
+            key = None if target is None else to_key(target, value)
+        found = UNKNOWN if target is None else counterparts.get(target, key)
+        if found is NEW or found is UNKNOWN:
+            return None
+        if component.kind == OBJECT_ID:
+            return value if found == key else component.field.to_python(found)
+        return found
+
+    @cached_property
+    def type_places(self) -> dict[int, int]:
+        """By the place of an object id, the place of its content type among the values."""
+        ids = [at for at, component in enumerate(self.components) if component.kind == OBJECT_ID]
+        return {at: len(self.components) + number for number, at in enumerate(ids)}
+
+    def find(
+        self, using: str, wanted: Iterable[tuple[Any, ...]], *, without_self: bool = False
+    ) -> dict[tuple[Any, ...], list[Key]]:
+        """The rows that have one of the value tuples. ``without_self``: links to the same model are not compared."""
+        places = [at for at, is_self in enumerate(self.self_linked) if not (without_self and is_self)]
+        rows = self._annotate(get_queryset(self.model, using))
+        wanted = {tuple(values[at] for at in places) for values in wanted}
+        found: dict[tuple[Any, ...], list[Key]] = {}
+        if not places or not wanted:
+            return found
+        for number, at in enumerate(places):
+            values = {parts[number] for parts in wanted}
+            rows = rows.filter(match(self.components[at].path, values))
+        paths = [component.path for component in self.components]
+        for key, *parts in rows.values_list("pk", *paths).iterator(chunk_size=10_000):
+            frozen = tuple(map(freeze, parts))
+            if tuple(frozen[at] for at in places) in wanted:
+                found.setdefault(frozen, []).append(key)
+        return {values: sorted(keys, key=str) if len(keys) > 1 else keys for values, keys in found.items()}
+
+    def get_names(self) -> list[str | None]:
+        """The names of the model's own fields that the components are; None for others."""
+        own = {field.attname: field.name for field in self.model._meta.local_concrete_fields}
+        return [own.get(component.path) for component in self.components]
+
+
+def find_references(expression: Any) -> list[str]:
+    """The names of the fields that an expression or condition uses."""
+    if isinstance(expression, F):
+        return [expression.name]
+    if isinstance(expression, tuple):
+        return [expression[0], *find_references(expression[1])]
+    children = getattr(expression, "children", None)
+    if children is None:
+        children = expression.get_source_expressions() if isinstance(expression, Expression) else ()
+    return [name for child in children if child is not None for name in find_references(child)]
+
+
+def get_readers(model: type[Model], graph: LinkGraph) -> list[IdentityReader]:
+    """Readers of all identities of ``model`` that can be read as values."""
+    adapter = graph.find_adapter(model)
+    readers = []
+    for identity in iter_identities(model, adapter.position_fields(model) if adapter else ()):
+        try:
+            readers.append(IdentityReader(identity, graph))
+        except UnusableIdentity:
+            continue
+    return readers
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Why an object's counterpart cannot be told."""
+
+    ref: Ref
+    reason: str
+
+
+class Lookup:
+    """Fills ``counterparts`` model by model; the models that identities point to must come first."""
+
+    def __init__(
+        self, subgraph: Subgraph, target: str, store: MappingStore, get_layout: Callable[[Any], Layout]
+    ) -> None:
+        self.subgraph = subgraph
+        self.source = subgraph.source
+        self.graph = subgraph.graph
+        self.target = target
+        self.store = store
+        self.counterparts = Counterparts()
+        self.doubts: list[Doubt] = []
+        self._get_layout = get_layout
+
+    def locate(self, model: type[Model]) -> None:
+        """Find the counterparts of all objects of ``model``."""
+        keys = list(self.subgraph.iter_keys(model, *sorted(Role, reverse=True)))
+        self.counterparts.maps[model] = KeyMap(model, keys)
+        self._taken = make_key_set(model)
+        readers = [reader for reader in get_readers(model, self.graph) if reader.identity.locates]
+        size = len(keys) if any(any(reader.self_linked) for reader in readers) else KEYS_PER_QUERY
+        for chunk in iter_chunks(keys, max(size, 1)):
+            self._locate_chunk(model, readers, chunk)
+
+    def _locate_chunk(self, model: type[Model], readers: list[IdentityReader], keys: list[Key]) -> None:
+        counterparts = self.counterparts.maps[model]
+        mapped = self._find_mapped(model, readers, keys)
+        rest = []
+        for key in keys:
+            if key in mapped:
+                self._accept(model, key, mapped[key])
+            else:
+                rest.append(key)
+        for reader in readers:
+            rest = self._locate_by(reader, rest) if rest else rest
+        for face in self._get_children(model):
+            for reader in get_readers(face, self.graph) if rest else ():
+                if reader.identity.natural and reader.identity.locates:
+                    rest = self._locate_by(reader, rest, model)
+        if rest:
+            rest = self._locate_one_by_one(model, rest)
+        if rest and not has_automatic_key(model):
+            rest = self._locate_by_key(model, rest)
+        for key in rest:
+            if self.subgraph.find_role(model, key) is not Role.LOOK_UP:
+                counterparts.set(key, NEW)
+
+    def _get_children(self, model: type[Model]) -> list[type[Model]]:
+        """The multi-table children of ``model`` that have objects in the subgraph, whose natural key may find it."""
+        links = [link for link in self.graph.reverse[model] if link.parent_link]
+        found = [
+            link.model for link in links if any((link.model, role) in self.subgraph.members for role in Role)
+        ]
+        return [*found, *(grandchild for child in found for grandchild in self._get_children(child))]
+
+    def _accept(self, model: type[Model], key: Key, target: Key, *, shared: bool = False) -> None:
+        """Take ``target`` as the counterpart; no two objects have the same one unless the model allows it."""
+        if not self._taken.add(target) and not shared:
+            others = (other for other, theirs in self.counterparts.maps[model].items() if theirs == target)
+            self.doubts.append(
+                Doubt(
+                    Ref(model, key),
+                    f"{Ref(model, key)} and {Ref(model, next(others, '?'))} of the source would both be "
+                    f"{Ref(model, target)} of the target. Make them one at the source, or give the model another identity.",
+                )
+            )
+        self.counterparts.maps[model].set(key, target)
+
+    # 1. the id mapping
+
+    def _find_mapped(
+        self, model: type[Model], readers: list[IdentityReader], keys: list[Key]
+    ) -> dict[Key, Key]:
+        """The valid mappings. One whose row is gone, or is another object by now, is left out."""
+        mappings = self.store.find(model, keys)
+        if not mappings:
+            return {}
+        targets = [mapping.target for mapping in mappings.values()]
+        reader = next((reader for reader in readers if reader.identity.condition is None), None)
+        if reader is None:
+            existing = find_existing(model, self.target, targets)
+            return {key: mapping.target for key, mapping in mappings.items() if mapping.target in existing}
+        theirs = reader.read(self.target, targets)
+        mine = reader.read(self.source, list(mappings))
+        doubtful = {
+            key: mapping
+            for key, mapping in mappings.items()
+            if mapping.target in theirs and not self._is_same(reader, mine.get(key), theirs[mapping.target])
+        }
+        stale = self._find_stale(model, reader, doubtful)
+        return {
+            key: mapping.target
+            for key, mapping in mappings.items()
+            if mapping.target in theirs and key not in stale
+        }
+
+    def _is_same(self, reader: IdentityReader, mine: Sequence[Any] | None, theirs: Sequence[Any]) -> bool:
+        if mine is None:
+            return False
+        resolved = reader.resolve(mine, self.counterparts, self.source)
+        return resolved == tuple(map(freeze, theirs[: len(reader.components)]))
+
+    def _find_stale(
+        self, model: type[Model], reader: IdentityReader, doubtful: dict[Key, IdMapping]
+    ) -> set[Key]:
+        """Which of the mappings whose row has another identity now lead to another object.
+
+        A row that still has the identity that we left was renamed at the source. One whose identity changed but whose
+        other fields are as we left them was renamed on the target. Everything else is another object.
+        """
+        if not doubtful:
+            return set()
+        layout = self._get_layout(model)
+        rows = {
+            row[0]: row
+            for row in layout.read(self.target, [m.target for m in doubtful.values()], extras=False)
+        }
+        identifying = {name for name in reader.get_names() if name}
+        stale = set()
+        for key, mapping in doubtful.items():
+            values = [
+                layout.normalize(at, value)
+                for at, value in enumerate(layout.get_values(rows[mapping.target]))
+            ]
+            changed = find_changed(mapping.digests, layout.names, values)
+            known = split_digests(mapping.digests)
+            others = {name for name in layout.names if get_name_code(name) in known} - identifying
+            if changed is not None and changed & identifying and (changed & others or not others):
+                stale.add(key)
+        return stale
+
+    # 2. and 3. natural keys and unique values
+
+    def _locate_by(
+        self, reader: IdentityReader, keys: list[Key], model: type[Model] | None = None
+    ) -> list[Key]:
+        """Locate by one identity; the keys that it does not find. ``model``: the parent, where a child's key is used."""
+        model = model or reader.model
+        values = reader.read(self.source, keys)
+        is_self_linked = any(reader.self_linked)
+        if is_self_linked:
+            keys = self._sort_parents_first(reader, keys, values)
+        wanted = (
+            reader.resolve(parts, self.counterparts, self.source, without_self=is_self_linked)
+            for parts in values.values()
+        )
+        known = [parts for parts in wanted if parts is not None]
+        found = reader.find(self.target, known, without_self=is_self_linked)
+        held = self._find_held(model, found)
+        rest = []
+        for key in keys:
+            parts = reader.resolve(values[key], self.counterparts, self.source) if key in values else None
+            hits = (
+                [hit for hit in found.get(parts, ()) if held.get(hit, key) == key]
+                if parts is not None
+                else []
+            )
+            if not hits:
+                rest.append(key)
+                continue
+            self._choose(reader.identity, model, key, hits)
+        return rest
+
+    def _choose(self, identity: Identity, model: type[Model], key: Key, hits: list[Key]) -> None:
+        allow_many = identity.allow_many
+        if len(hits) > 1 and not allow_many:
+            self.doubts.append(
+                Doubt(
+                    Ref(model, key),
+                    f"{Ref(model, key)} has two counterparts by its {identity.name}: "
+                    f"{' and '.join(str(Ref(model, hit)) for hit in hits[:2])} of the target. Make them one, "
+                    "or let a natural manager say allow_many=True.",
+                )
+            )
+        free = [hit for hit in hits if hit not in self._taken]
+        owned = self.subgraph.find_role(model, key) is Role.OWN
+        if allow_many and not free and owned:
+            self.counterparts.maps[model].set(key, NEW)
+        else:
+            self._accept(model, key, (free or hits)[0], shared=allow_many)
+
+    @staticmethod
+    def _sort_parents_first(
+        reader: IdentityReader, keys: list[Key], values: Mapping[Key, Sequence[Any]]
+    ) -> list[Key]:
+        """``keys`` with those that they point to among them before them."""
+        at = reader.self_linked.index(True)
+        ordered: dict[Key, None] = {}
+        for start in keys:
+            path: dict[Key, None] = {}
+            key = start
+            while key in values and key not in ordered and key not in path:
+                path[key] = None
+                key = values[key][at]
+            ordered.update(dict.fromkeys(reversed(path)))
+        ordered.update(dict.fromkeys(keys))
+        wanted = set(keys)
+        return [key for key in ordered if key in wanted]
+
+    def _find_held(self, model: type[Model], found: Mapping[Any, list[Key]]) -> dict[Key, Key]:
+        """Rows that are mapped to an object that still exists at the source: they are no one else's counterpart."""
+        hits = [hit for of_values in found.values() for hit in of_values]
+        sources = self.store.find_sources(model, hits)
+        existing = find_existing(
+            model, self.source, [key for of_row in sources.values() for key, _ in of_row]
+        )
+        return {hit: key for hit, of_row in sources.items() for key, _ in of_row if key in existing}
+
+    def _locate_one_by_one(self, model: type[Model], keys: list[Key]) -> list[Key]:
+        """Ask the manager for natural keys that cannot be read as fields."""
+        identities = iter_identities(model)
+        identity = next((identity for identity in identities if identity.per_object), None)
+        if identity is None:
+            return keys
+        rest = []
+        manager = model._default_manager.db_manager(self.target)
+        for instance in get_queryset(model, self.source).filter(pk__in=keys).iterator(chunk_size=2000):
+            natural_key = instance.natural_key()
+            try:
+                found = manager.get_by_natural_key(*natural_key)  # type: ignore[attr-defined]
+            except model.DoesNotExist:
+                rest.append(instance.pk)
+            except model.MultipleObjectsReturned:
+                ref = Ref(model, instance.pk)
+                self.doubts.append(
+                    Doubt(
+                        ref,
+                        f"The natural key {natural_key!r} of {ref} matches two rows of the target. Make them one.",
+                    )
+                )
+                rest.append(instance.pk)
+            else:
+                self._accept(model, instance.pk, found.pk)
+        return rest
+
+    # 4. the primary key
+
+    def _locate_by_key(self, model: type[Model], keys: list[Key]) -> list[Key]:
+        """Locate by a primary key that means the same everywhere, links in it rewritten."""
+        layout = self._get_layout(model)
+        names = get_key_columns(model)
+        numbers = [
+            number
+            for name in names
+            for number, column in enumerate(layout.columns)
+            if column.field.attname == name
+        ]
+        wanted: dict[Key, Key] = {}
+        for row in layout.read(self.source, keys):
+            values = layout.translate(row, self.counterparts, self.source)
+            parts = [values[number] for number in numbers]
+            if not any(part is NEW or part is LOST or part is None for part in parts):
+                wanted[row[0]] = tuple(parts) if len(names) > 1 else parts[0]
+        existing = find_existing(model, self.target, list(wanted.values()))
+        rest = []
+        for key in keys:
+            if key in wanted and wanted[key] in existing:
+                self._accept(model, key, wanted[key])
+            else:
+                rest.append(key)
+        return rest
+
+
+def make_identity_digests(layout: Layout, values: Sequence[Any], names: Iterable[str]) -> bytes:
+    """Digests of the identifying fields only, for objects that are matched and left as they are."""
+    wanted = set(names)
+    pairs = [
+        (name, layout.normalize(at, values[at])) for at, name in enumerate(layout.names) if name in wanted
+    ]
+    return join_digests([name for name, _ in pairs], [value for _, value in pairs])

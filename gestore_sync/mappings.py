@@ -1,0 +1,137 @@
+"""The id mappings: which object of an origin is which row of the target, kept in the target wherever it has our tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from django.db import connections
+from django.db.models import CompositePrimaryKey, Model
+
+from gestore_sync.exceptions import SchemaMismatch
+from gestore_sync.models import IdMapping, Origin
+from gestore_sync.reading import KEYS_PER_QUERY, get_queryset, match
+from gestore_sync.refs import Key, iter_chunks, resolve_key_field
+from gestore_sync.writers import get_writer
+
+FIELDS = ("origin", "remote", "model", "source_pk", "target_pk", "created", "digests")
+
+
+class Mapping(NamedTuple):
+    """One id mapping, as it is stored."""
+
+    pk: int
+    target: Key
+    created: bool
+    digests: bytes
+
+
+def dump_key(key: Key) -> str:
+    """A primary key as text."""
+    return json.dumps([str(part) for part in key]) if isinstance(key, tuple) else str(key)
+
+
+def load_key(model: type[Model], text: str) -> Key:
+    """The primary key of ``model`` that :func:`dump_key` made ``text`` of."""
+    pk = model._meta.pk
+    if isinstance(pk, CompositePrimaryKey):
+        parts = json.loads(text)
+        fields = [resolve_key_field(model._meta.get_field(name)) for name in pk.field_names]
+        return tuple(field.to_python(part) for field, part in zip(fields, parts, strict=True))
+    return resolve_key_field(pk).to_python(text)
+
+
+def has_tables(using: str) -> bool:
+    """Whether the database has our tables."""
+    tables = connections[using].introspection.table_names()
+    return {IdMapping._meta.db_table, Origin._meta.db_table} <= set(tables)
+
+
+class MappingStore:
+    """The id mappings of one source on one target. ``place`` is the database where they are kept."""
+
+    def __init__(self, source: str, target: str) -> None:
+        if not has_tables(source):
+            raise SchemaMismatch(
+                f"The source {source!r} has no tables of gestore_sync. Run: manage.py migrate gestore_sync --database {source}"
+            )
+        self.source = source
+        self.target = target
+        self.in_target = has_tables(target)
+        self.place = target if self.in_target else source
+        self.remote = "" if self.in_target else target
+        own = get_queryset(Origin, source).filter(is_own=True).first()
+        self.uuid = own.uuid if own is not None else None
+        found = get_queryset(Origin, self.place).filter(uuid=self.uuid).values_list("pk", flat=True).first()
+        self.origin: int | None = found
+
+    def _get_rows(self, model: type[Model]) -> Any:
+        return get_queryset(IdMapping, self.place).filter(
+            origin=self.origin, remote=self.remote, model=model._meta.label_lower
+        )
+
+    def find(self, model: type[Model], keys: Sequence[Key]) -> dict[Key, Mapping]:
+        """The mappings of these objects of the source."""
+        if self.origin is None:
+            return {}
+        by_text = {dump_key(key): key for key in keys}
+        rows = self._get_rows(model).filter(match("source_pk", by_text))
+        return {
+            by_text[source]: Mapping(pk, load_key(model, target), created, bytes(digests))
+            for pk, source, target, created, digests in rows.values_list(
+                "pk", "source_pk", "target_pk", "created", "digests"
+            )
+        }
+
+    def find_sources(self, model: type[Model], targets: Iterable[Key]) -> dict[Key, list[tuple[Key, bool]]]:
+        """By row of the target, the objects of the source that are mapped to it, and whether a run created the row."""
+        by_text = {dump_key(key): key for key in targets}
+        if self.origin is None or not by_text:
+            return {}
+        found: dict[Key, list[tuple[Key, bool]]] = {}
+        rows = self._get_rows(model).filter(match("target_pk", by_text))
+        for source, target, created in rows.values_list("source_pk", "target_pk", "created"):
+            found.setdefault(by_text[target], []).append((load_key(model, source), created))
+        return found
+
+    def iter_targets(self, model: type[Model]) -> Iterator[tuple[Key, Key, bool]]:
+        """``(source key, target key, created)`` of all mappings of ``model``."""
+        if self.origin is None:
+            return
+        rows = self._get_rows(model).values_list("source_pk", "target_pk", "created")
+        for source, target, created in rows.iterator(chunk_size=10_000):
+            yield load_key(model, source), load_key(model, target), created
+
+    def save(self, model: type[Model], rows: Sequence[tuple[Key, Key, bool, bytes]]) -> None:
+        """Keep ``(source key, target key, created, digests)``, in the open transaction of the place."""
+        known = self.find(model, [row[0] for row in rows])
+        writer = get_writer(self.place)
+        fields = [IdMapping._meta.get_field(name) for name in FIELDS]
+        fresh = [
+            (
+                self.origin,
+                self.remote,
+                model._meta.label_lower,
+                dump_key(key),
+                dump_key(target),
+                created,
+                digests,
+            )
+            for key, target, created, digests in rows
+            if key not in known
+        ]
+        changed = [
+            (known[key].pk, [dump_key(target), created, digests])
+            for key, target, created, digests in rows
+            if key in known
+        ]
+        if fresh:
+            writer.insert(IdMapping, fields, fresh)  # type: ignore[arg-type]
+        if changed:
+            writer.update(IdMapping, fields[4:], changed)  # type: ignore[arg-type]
+
+    def forget(self, model: type[Model], targets: Sequence[Key]) -> None:
+        """Drop the mappings to these rows of the target."""
+        for chunk in iter_chunks([dump_key(key) for key in targets], KEYS_PER_QUERY):
+            self._get_rows(model).filter(match("target_pk", chunk)).delete()

@@ -1,0 +1,22 @@
+"""The identity of each database, made when it is migrated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import router
+
+from gestore_sync.models import Origin
+from gestore_sync.reading import get_queryset
+
+
+def make_own_origin(using: str) -> None:
+    """Give the database its identity if it has none."""
+    if not get_queryset(Origin, using).filter(is_own=True).exists():
+        Origin.objects.using(using).create(is_own=True)
+
+
+def seed_origin(using: str, **kwargs: Any) -> None:
+    """The ``post_migrate`` receiver."""
+    if router.allow_migrate_model(using, Origin):
+        make_own_origin(using)

@@ -1,0 +1,213 @@
+"""What will be done, as data: operations in batches on disk, conflicts, and the report of a run."""
+
+from __future__ import annotations
+
+import pickle
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+from django.db.models import Model
+
+from gestore_sync.refs import Key, Ref
+
+SPOOL_SIZE = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Rows to insert. ``rows`` are rows of the source in the layout of the model, ``(key, *values, …)``."""
+
+    label: str
+    rows: list[tuple[Any, ...]]
+
+
+class Change(NamedTuple):
+    """One row to change: the row of the source, the target's key, the numbers of the columns to write, the digests of
+    the others, and whether a run of ours created the row."""
+
+    row: tuple[Any, ...]
+    target: Key
+    columns: tuple[int, ...]
+    digests: bytes
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Rows to change."""
+
+    label: str
+    rows: list[Change]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Id mappings to keep for rows that are not written: ``(source key, target key, created, digests)``."""
+
+    label: str
+    rows: list[tuple[Key, Key, bool, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Rows to delete, by target key."""
+
+    label: str
+    keys: list[Key]
+
+
+@dataclass(frozen=True, slots=True)
+class Detach:
+    """Rows outside that point at a deleted row by a link that survives it: ``name`` is set to ``value``."""
+
+    label: str
+    name: str
+    value: Any
+    keys: list[Key]
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Rows whose unique value another row needs before they are written or deleted themselves."""
+
+    label: str
+    name: str
+    keys: list[Key]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Rows that are written before others, in these columns, because they give up what others need."""
+
+    label: str
+    rows: list[Change]
+
+
+Operation = Create | Update | Note | Delete | Detach | Park | Release
+
+
+class Spool:
+    """Operations in the order in which they were added, in memory while they are few and in a temporary file after."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(max_size=SPOOL_SIZE)  # noqa: SIM115
+        self.size = 0
+
+    def add(self, operation: Operation) -> None:
+        """Append one batch."""
+        pickle.dump(operation, self._file, protocol=pickle.HIGHEST_PROTOCOL)
+        self.size += 1
+
+    def __iter__(self) -> Iterator[Operation]:
+        self._file.seek(0)
+        for _ in range(self.size):
+            yield pickle.load(self._file)  # noqa: S301 - our own anonymous file
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._file.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """What cannot be decided without a policy, or not at all: ``resolved`` is "local", "remote", "merged" or None."""
+
+    model: str
+    pk: str
+    natural_key: list[Any] | None
+    reason: str
+    fields: dict[str, list[Any]] = field(default_factory=dict)
+    resolved: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An object that could not be written, and why."""
+
+    model: str
+    pk: str
+    natural_key: list[Any] | None
+    reason: str
+
+
+@dataclass
+class Report:
+    """What a run did, or would do. The counts are by model label, ``{"app.Model": n}``.
+
+    ``matched``: referred objects that were found on the target. ``mentions``: by link, rows that point at owned objects
+    and were not followed. ``why``: by model, how many objects came through each link. ``left_behind``: by model of
+    referred objects that are created, the rows that hang on them and stay. ``places``: tree nodes that change place.
+    """
+
+    COUNTS: ClassVar[tuple[str, ...]] = ("created", "updated", "unchanged", "matched", "deleted", "skipped")
+
+    created: Counter[str] = field(default_factory=Counter)
+    updated: Counter[str] = field(default_factory=Counter)
+    unchanged: Counter[str] = field(default_factory=Counter)
+    matched: Counter[str] = field(default_factory=Counter)
+    deleted: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+    conflicts: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    mentions: dict[str, int] = field(default_factory=dict)
+    why: dict[str, dict[str, int]] = field(default_factory=dict)
+    left_behind: dict[str, dict[str, int]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    message: str = ""
+
+    def has_changes(self) -> bool:
+        """Whether any row is created, updated or deleted."""
+        return any(sum(counts.values()) for counts in (self.created, self.updated, self.deleted))
+
+    def get_unresolved(self) -> list[dict[str, Any]]:
+        """The conflicts that no policy resolved."""
+        return [conflict for conflict in self.conflicts if conflict["resolved"] is None]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What ``--format json`` prints."""
+        result: dict[str, Any] = {"message": str(self.message)}
+        for name in self.COUNTS:
+            result[name] = {label: number for label, number in sorted(getattr(self, name).items()) if number}
+        for name in ("conflicts", "failures", "mentions", "why", "left_behind", "warnings"):
+            result[name] = getattr(self, name)
+        return result
+
+
+@dataclass
+class Plan:
+    """Everything that a run would do, and the report so far.
+
+    Operations are applied in this order: ``early`` (values that others need are given up), ``creates``, ``changes``,
+    ``removals``. ``models`` is the order in which models are written; ``deferred`` names optional links that are
+    written after both rows exist; ``places`` are tree nodes that move among their siblings.
+    """
+
+    report: Report = field(default_factory=Report)
+    early: Spool = field(default_factory=Spool)
+    creates: Spool = field(default_factory=Spool)
+    changes: Spool = field(default_factory=Spool)
+    removals: Spool = field(default_factory=Spool)
+    roots: list[Ref] = field(default_factory=list)
+    models: list[type[Model]] = field(default_factory=list)
+    deferred: frozenset[str] = frozenset()
+    places: dict[type[Model], list[Key]] = field(default_factory=dict)
+
+    def get_spools(self) -> tuple[Spool, ...]:
+        """The operations, in the order in which they are applied."""
+        return self.early, self.creates, self.changes, self.removals
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing at all to write."""
+        return not (any(spool.size for spool in self.get_spools()) or self.places)
+
+    def add_conflicts(self, conflicts: Iterable[Conflict]) -> None:
+        """Note conflicts in the report."""
+        self.report.conflicts.extend(asdict(conflict) for conflict in conflicts)
+
+    def close(self) -> None:
+        """Give temporary files back."""
+        for spool in self.get_spools():
+            spool.close()

@@ -1,0 +1,388 @@
+"""Decides what will be done on the target: create, update, leave, delete, or a conflict. Only reads."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import Any
+
+from django.db.models import Model
+
+from gestore_sync.clashes import Clashes
+from gestore_sync.comparison import Decision, decide
+from gestore_sync.conf import get_option
+from gestore_sync.constraints import find_deferred
+from gestore_sync.digests import split_digests
+from gestore_sync.identity import iter_identities
+from gestore_sync.layouts import LOST, Layout
+from gestore_sync.links import GENERIC, Link
+from gestore_sync.lookup import Lookup, get_readers, make_identity_digests
+from gestore_sync.mappings import Mapping, MappingStore
+from gestore_sync.natural import natural_key_of
+from gestore_sync.needs import REFERRED, count_left_behind, spread_needs
+from gestore_sync.ordering import get_links, sort_models
+from gestore_sync.plan import Change, Conflict, Create, Note, Plan, Update
+from gestore_sync.progress import Progress
+from gestore_sync.reading import get_queryset, iter_rows
+from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, iter_chunks
+from gestore_sync.removals import Removals
+from gestore_sync.scope import Role
+from gestore_sync.subgraph import Subgraph
+
+MAX_SHOWN = 1000
+
+
+class Planner:
+    """Makes the plan of one push."""
+
+    def __init__(
+        self,
+        subgraph: Subgraph,
+        target: str,
+        store: MappingStore,
+        *,
+        on_conflict: str = "newer",
+        prune: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        self.subgraph = subgraph
+        self.source = subgraph.source
+        self.target = target
+        self.store = store
+        self.on_conflict = on_conflict
+        self.prune = prune
+        self.progress = progress or Progress()
+        self.get_layout: Callable[[type[Model]], Layout] = cache(lambda model: Layout(model, subgraph.graph))
+        self.lookup = Lookup(subgraph, target, store, self.get_layout)
+        self.counterparts = self.lookup.counterparts
+        self.plan = Plan(roots=subgraph.roots)
+        self._batch_size: int = get_option("BATCH_SIZE")
+        self._unique_values: dict[type[Model], dict[str, dict[Key, Any]]] = {}
+        self._clashes = Clashes(subgraph.graph, self.source, target, self.counterparts, self.get_layout)
+
+    def make(self) -> Plan:
+        """The plan. Conflicts are in its report; nothing was written."""
+        models = self.subgraph.get_models()
+        links = get_links(self.subgraph.graph, models)
+        identifying = self._get_identifying(models)
+        self.progress.start("locating", len(models))
+        for model in sort_models(
+            models, links, lambda link: 2 if link in identifying else int(link.required)
+        ):
+            self.lookup.locate(model)
+            self.progress.advance()
+        for doubt in self.lookup.doubts:
+            self._add_conflict(doubt.ref, doubt.reason)
+        spread_needs(self.subgraph, self.counterparts)
+        self._find_unique_values()
+        order = sort_models(models, links, lambda link: int(link.required))
+        self.plan.models = order
+        self.plan.deferred = find_deferred(self.target, order, self.subgraph.graph)
+        self.progress.start("comparing", self.subgraph.count())
+        for model in order:
+            self._plan_model(model)
+        self._find_places()
+        removals = Removals(self.subgraph, self.target, self.store, self.counterparts)
+        removals.find(prune=self.prune)
+        self.plan.add_conflicts(removals.conflicts)
+        self.plan.add_conflicts(
+            self._clashes.settle(self.plan, lambda model: set(removals.deleted.get(model, ())))
+        )
+        removals.add_to(self.plan, order)
+        self._fill_report()
+        return self.plan
+
+    def _get_identifying(self, models: Sequence[type[Model]]) -> set[Link]:
+        """The links that are part of what identifies an object."""
+        found = set()
+        for model in models:
+            names = {
+                path.split("__")[0]
+                for identity in iter_identities(model)
+                if identity.locates
+                for path in identity.paths
+            }
+            pk = model._meta.pk
+            names |= set(getattr(pk, "field_names", (pk.name,)))
+            for link in self.subgraph.graph.forward[model]:
+                if link.field is not None and (link.field.name in names or names & set(link.attnames)):
+                    found.add(link)
+        return found
+
+    def _find_unique_values(self) -> None:
+        """For links to a unique field: the target's value where a referred object is matched and left as it is."""
+        wanted = {
+            (link.target, link.to_field)
+            for model in self.subgraph.get_models()
+            for link in self.subgraph.graph.forward[model]
+            if link.target is not None and link.to_field
+        }
+        for model, name in wanted:
+            if model not in self.counterparts.maps:
+                continue
+            values = self.counterparts.values.setdefault((model, name), {})
+            is_carried = name in self.get_layout(model).names
+            if is_carried:
+                self._unique_values.setdefault(model, {})[name] = values
+            pairs = {
+                theirs: mine
+                for mine, theirs in self.counterparts.maps[model].items()
+                if not (is_carried and self.subgraph.find_role(model, mine) is Role.OWN)
+            }
+            for theirs, value in iter_rows(model, self.target, list(pairs), [name]):
+                values[pairs[theirs]] = value
+
+    # Rows
+
+    def _plan_model(self, model: type[Model]) -> None:
+        label = model._meta.label
+        for keys in iter_chunks(list(self._iter_planned(model)), self._batch_size):
+            self._plan_batch(model, keys)
+            self.progress.advance(len(keys))
+        matched = [
+            key
+            for key in self.subgraph.iter_keys(model, *REFERRED)
+            if self.subgraph.is_needed(model, key) and self.counterparts.get(model, key) is not NEW
+        ]
+        if matched:
+            self.plan.report.matched[label] += len(matched)
+            self.progress.advance(len(matched))
+            for keys in iter_chunks(matched, self._batch_size):
+                self._note_matched(model, keys)
+
+    def _iter_planned(self, model: type[Model]) -> Iterator[Key]:
+        """The objects that are compared or created: all owned ones, and referred ones that must be made."""
+        yield from self.subgraph.iter_keys(model, Role.OWN)
+        for key in self.subgraph.iter_keys(model, *REFERRED):
+            if self.subgraph.is_needed(model, key) and self.counterparts.get(model, key) is NEW:
+                yield key
+
+    def _plan_batch(self, model: type[Model], keys: list[Key]) -> None:
+        layout = self.get_layout(model)
+        targets = {key: self.counterparts.get(model, key) for key in keys}
+        existing = [target for target in targets.values() if target is not NEW]
+        theirs = {row[0]: row for row in layout.read(self.target, existing, extras=False)} if existing else {}
+        known = (
+            self.store.find(model, [key for key, target in targets.items() if target is not NEW])
+            if existing
+            else {}
+        )
+        creates, updates, notes = [], [], []
+        rows = {row[0]: row for row in layout.read(self.source, keys)}
+        for key in keys:
+            row, target = rows.get(key), targets[key]
+            if row is None:
+                self._add_missing(Ref(model, key))
+                continue
+            mine = self._settle_lost(layout, row)
+            if target is NEW:
+                creates.append(row)
+                continue
+            mapping = known.get(key)
+            digests = mapping.digests if mapping and mapping.target == target else None
+            decision = decide(layout, mine, layout.get_values(theirs[target]), digests, self.on_conflict)
+            created = bool(mapping and mapping.target == target and mapping.created)
+            self._count(layout, key, decision, mine, theirs[target])
+            for name, values in self._unique_values.get(model, {}).items():
+                if layout.names.index(name) in decision.kept:
+                    values[key] = layout.get_values(theirs[target])[layout.names.index(name)]
+            if decision.write:
+                updates.append(Change(row, target, decision.write, decision.digests, created))
+            elif not is_noted(mapping, target, decision.digests):
+                notes.append((key, target, created, decision.digests))
+        label = model._meta.label
+        self.plan.report.created[label] += len(creates)
+        if creates:
+            self.plan.creates.add(Create(label, creates))
+        if updates:
+            self.plan.changes.add(Update(label, updates))
+        if notes:
+            self.plan.changes.add(Note(label, notes))
+        self._clashes.check(model, [row[0] for row in creates], updates)
+
+    def _add_missing(self, ref: Ref) -> None:
+        path = self.subgraph.get_path(ref)
+        by = f" {path[1][0]} points to it by {path[0][1]}." if len(path) > 1 else ""
+        self._add_conflict(ref, f"{ref} does not exist at the source.{by} Mend the link there and run again.")
+
+    def _settle_lost(self, layout: Layout, row: tuple[Any, ...]) -> list[Any]:
+        """The values for the target; an optional link to what has no counterpart becomes null, a required one is a
+        conflict."""
+        values = layout.translate(row, self.counterparts, self.source)
+        for number, value in enumerate(values):
+            if value is LOST:
+                name = layout.names[number]
+                link = layout.get_link(name)
+                if link is not None and link.required:
+                    self._add_conflict(
+                        Ref(layout.model, row[0]),
+                        f"{Ref(layout.model, row[0])} needs {link}, which points to {row[number + 1]!r}; that has no "
+                        "counterpart on the target and does not travel. Take it in (no --ignore, no --stop before it), "
+                        "create it on the target, or mend the link at the source.",
+                    )
+                clear_link(layout, values, number)
+        return values
+
+    def _count(
+        self, layout: Layout, key: Key, decision: Decision, mine: Sequence[Any], row: tuple[Any, ...]
+    ) -> None:
+        report, label = self.plan.report, layout.model._meta.label
+        if decision.write:
+            report.updated[label] += 1
+        elif decision.kept:
+            report.skipped[label] += 1
+        else:
+            report.unchanged[label] += 1
+        if not decision.disputed and decision.resolved is None:
+            return
+        theirs = layout.get_values(row)
+        numbers = decision.disputed or (*decision.write, *decision.kept)
+        fields = {layout.names[number]: [mine[number], theirs[number]] for number in numbers}
+        self._add_conflict(
+            Ref(layout.model, key),
+            f"{Ref(layout.model, key)} changed at the source, and {Ref(layout.model, row[0])} on the target, since they "
+            "were last in step."
+            if decision.resolved or decision.digests
+            else f"{Ref(layout.model, key)} and {Ref(layout.model, row[0])} of the target are the same object with other content.",
+            fields,
+            decision.resolved,
+        )
+
+    def _note_matched(self, model: type[Model], keys: list[Key]) -> None:
+        """Keep the id mappings of referred objects that were found, with what identified them."""
+        known = self.store.find(model, keys)
+        fresh = [
+            key for key in keys if key not in known or known[key].target != self.counterparts.get(model, key)
+        ]
+        if not fresh:
+            return
+        layout = self.get_layout(model)
+        reader = next(
+            (reader for reader in get_readers(model, self.subgraph.graph) if reader.identity.locates), None
+        )
+        names = [name for name in reader.get_names() if name] if reader is not None else []
+        targets = [self.counterparts.get(model, key) for key in fresh]
+        rows = {row[0]: row for row in layout.read(self.target, targets, extras=False)} if names else {}
+        noted = []
+        for key, target in zip(fresh, targets, strict=True):
+            values = layout.get_values(rows[target]) if target in rows else []
+            noted.append((key, target, False, make_identity_digests(layout, values, names if values else ())))
+        self.plan.changes.add(Note(model._meta.label, noted))
+
+    # Trees
+
+    def _find_places(self) -> None:
+        """Tree nodes that stand elsewhere among their siblings than at the source."""
+        for model in self.subgraph.get_models():
+            adapter = self.subgraph.graph.find_adapter(model)
+            if adapter is None or adapter.ordered_by_fields(model):
+                continue
+            keys = {
+                key: target
+                for key in self.subgraph.iter_keys(model, Role.OWN)
+                if (target := self.counterparts.get(model, key)) is not NEW and target is not UNKNOWN
+            }
+            mine = adapter.read(model, self.source, list(keys))
+            theirs = adapter.read(model, self.target, list(keys.values()))
+            families: dict[tuple[Any, Any], list[Key]] = {}
+            for key, target in keys.items():
+                if key in mine and target in theirs:
+                    families.setdefault((mine[key].parent, theirs[target].parent), []).append(key)
+            moved = [
+                key
+                for (parent, their_parent), family in families.items()
+                if parent is None or self.counterparts.get(model, parent) == their_parent
+                for key in find_misplaced(
+                    sorted(family, key=lambda key: mine[key].order),
+                    sorted(family, key=lambda key: theirs[keys[key]].order),
+                )
+            ]
+            if moved:
+                self.plan.places[model] = moved
+                self.plan.report.updated[model._meta.label] += len(moved)
+                self.plan.report.unchanged[model._meta.label] -= len(moved)
+
+    # The report
+
+    def _add_conflict(
+        self, ref: Ref, reason: str, fields: dict[str, list[Any]] | None = None, resolved: str | None = None
+    ) -> None:
+        natural_key = None
+        if len(self.plan.report.conflicts) < MAX_SHOWN:
+            instance = get_queryset(ref.model, self.source).filter(pk=ref.pk).first()
+            natural_key = natural_key_of(instance) if instance is not None else None
+        conflict = Conflict(
+            ref.model._meta.label,
+            str(ref.pk),
+            None if natural_key is None else list(natural_key),
+            reason,
+            fields or {},
+            resolved,
+        )
+        self.plan.add_conflicts([conflict])
+
+    def _fill_report(self) -> None:
+        report = self.plan.report
+        report.mentions = dict(self.subgraph.mentions)
+        report.why = self.subgraph.count_why()
+        report.left_behind = count_left_behind(self.subgraph, self.counterparts)
+        report.warnings += list(self._iter_warnings())
+
+    def _iter_warnings(self) -> Iterator[str]:
+        for model in dict.fromkeys(ref.model for ref in self.subgraph.roots):
+            roots = {ref.pk for ref in self.subgraph.roots if ref.model is model}
+            for role in (Role.OWN, *REFERRED):
+                others = [key for key in self.subgraph.iter_keys(model, role) if key not in roots]
+                if others:
+                    path = " ← ".join(
+                        f"{ref} ({name})" for ref, name in self.subgraph.get_path(Ref(model, others[0]))
+                    )
+                    verb = "own" if role is Role.OWN else "refer to"
+                    yield (
+                        f"The walk reaches {len(others)} more {model._meta.label} beside the root, to {verb}: {path}."
+                    )
+        if not self.store.in_target:
+            yield (
+                f"The target {self.target!r} has no tables of gestore_sync: the id mappings are kept at the source. "
+                f"Run: manage.py migrate gestore_sync --database {self.target}"
+            )
+
+
+def clear_link(layout: Layout, values: list[Any], number: int) -> None:
+    """Set a link to null: for a generic key both its content type and its object id."""
+    column = layout.columns[number] if number < len(layout.columns) else None
+    values[number] = None
+    if column is not None and column.link is not None and column.link.kind == GENERIC:
+        if not column.field.null:
+            values[number] = ""
+        if layout.columns[column.type_at - 1].field.null:
+            values[column.type_at - 1] = None
+
+
+def is_noted(mapping: Mapping | None, target: Key, digests: bytes) -> bool:
+    """Whether the stored mapping already says this."""
+    if mapping is None or mapping.target != target:
+        return False
+    return mapping.digests == digests or split_digests(mapping.digests) == split_digests(digests)
+
+
+def find_misplaced(wanted: Sequence[Key], found: Sequence[Key]) -> list[Key]:
+    """The fewest elements that must move to bring ``found`` into the order of ``wanted``."""
+    if list(wanted) == list(found):
+        return []
+    place = {key: number for number, key in enumerate(wanted)}
+    ends: list[int] = []
+    last: list[int] = []
+    before: list[int] = []
+    for at, key in enumerate(found):
+        rank = bisect_left(ends, place[key])
+        before.append(last[rank - 1] if rank else -1)
+        ends[rank : rank + 1] = [place[key]]
+        last[rank : rank + 1] = [at]
+    stay = set()
+    at = last[-1]
+    while at >= 0:
+        stay.add(at)
+        at = before[at]
+    return [key for number, key in enumerate(found) if number not in stay]

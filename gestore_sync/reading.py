@@ -1,0 +1,113 @@
+"""Reading rows in bulk: every query of ours on a model goes through here, past all managers, as tuples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from django.db import connections
+from django.db.models import CompositePrimaryKey, F, Lookup, Model, Q, QuerySet
+
+from gestore_sync.refs import Key, iter_chunks
+
+KEYS_PER_QUERY = 50_000
+COMPOSITE_KEYS_PER_QUERY = 250
+
+
+class AnyOf(Lookup):  # type: ignore[type-arg]
+    """``lhs`` is one of the values, sent as one array parameter where the database has such a thing.
+
+    On PostgreSQL ``= ANY(array)``, on SQLite ``IN (SELECT value FROM json_each(array))``, elsewhere ``IN (…)``.
+    """
+
+    lookup_name = "gestore_any_of"
+    prepare_rhs = False
+
+    def _get_values(self, connection: Any) -> list[Any]:
+        field: Any = self.lhs.output_field
+        return [field.get_db_prep_value(value, connection, prepared=False) for value in self.rhs]
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
+        lhs, params = compiler.compile(self.lhs)
+        values = self._get_values(connection)
+        return f"{lhs} IN ({', '.join(['%s'] * len(values))})", [*params, *values]
+
+    def as_postgresql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
+        lhs, params = compiler.compile(self.lhs)
+        return f"{lhs} = ANY(%s)", [*params, self._get_values(connection)]
+
+    def as_sqlite(self, compiler: Any, connection: Any) -> tuple[str, Any]:
+        values = self._get_values(connection)
+        if not all(isinstance(value, (int, str, float)) for value in values):
+            return self.as_sql(compiler, connection)
+        lhs, params = compiler.compile(self.lhs)
+        return f"{lhs} IN (SELECT value FROM json_each(%s))", [*params, json.dumps(values)]
+
+
+def get_queryset(model: type[Model], using: str) -> QuerySet[Any]:
+    """All rows of ``model`` on ``using``, unordered. No manager is asked: none can hide rows or refuse to work."""
+    return QuerySet(model=model, using=using).order_by()
+
+
+def match(path: str | Any, values: Iterable[Any]) -> Any:
+    """The filter "the field or expression at ``path`` is one of ``values``"."""
+    return AnyOf(F(path) if isinstance(path, str) else path, list(values))
+
+
+def get_keys_per_query(model: type[Model], using: str) -> int:
+    """How many primary keys of ``model`` go into one query."""
+    if isinstance(model._meta.pk, CompositePrimaryKey):
+        return COMPOSITE_KEYS_PER_QUERY
+    if connections[using].vendor in ("postgresql", "sqlite"):
+        return KEYS_PER_QUERY
+    return connections[using].features.max_query_params or KEYS_PER_QUERY // 10
+
+
+def match_keys(model: type[Model], keys: Sequence[Key]) -> Any:
+    """The filter "the primary key is one of ``keys``"."""
+    if isinstance(model._meta.pk, CompositePrimaryKey):
+        return Q(pk__in=[tuple(key) for key in keys])
+    return match("pk", keys)
+
+
+def iter_rows(
+    model: type[Model],
+    using: str,
+    keys: Sequence[Key],
+    paths: Sequence[Any],
+    narrow: Callable[[QuerySet[Any]], QuerySet[Any]] | None = None,
+) -> Iterator[tuple[Any, ...]]:
+    """``(pk, *values at paths)`` of the rows with these primary keys, in no order. ``narrow`` may annotate or filter."""
+    for chunk in iter_chunks(keys, get_keys_per_query(model, using)):
+        rows = get_queryset(model, using).filter(match_keys(model, chunk))
+        if narrow is not None:
+            rows = narrow(rows)
+        yield from rows.values_list("pk", *paths)
+
+
+def iter_pointing(
+    model: type[Model], using: str, path: str, keys: Sequence[Key], extra: Q | None = None
+) -> Iterator[tuple[Key, Key]]:
+    """``(pk, value at path)`` of the rows whose value at ``path`` is one of ``keys``; read as a stream."""
+    for chunk in iter_chunks(keys, KEYS_PER_QUERY):
+        rows = get_queryset(model, using).filter(match(path, chunk))
+        if extra is not None:
+            rows = rows.filter(extra)
+        yield from rows.values_list("pk", path).iterator(chunk_size=10_000)
+
+
+def count_pointing(
+    model: type[Model], using: str, path: str, keys: Sequence[Key], extra: Q | None = None
+) -> int:
+    """How many rows have one of ``keys`` at ``path``."""
+    total = 0
+    for chunk in iter_chunks(keys, KEYS_PER_QUERY):
+        rows = get_queryset(model, using).filter(match(path, chunk))
+        total += (rows.filter(extra) if extra is not None else rows).count()
+    return total
+
+
+def find_existing(model: type[Model], using: str, keys: Sequence[Key]) -> set[Key]:
+    """Those of ``keys`` that have a row."""
+    return {pk for (pk,) in iter_rows(model, using, keys, ())}

@@ -1,0 +1,182 @@
+"""Which object: refs, and compact collections of the primary keys of one model."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from django.db.models import CompositePrimaryKey, Field, ForeignObject, IntegerField, Model
+
+Key = Any
+"""A primary key value of one database: an int, a string, a UUID, a tuple for a composite key …"""
+
+
+class Ref(NamedTuple):
+    """The identity of one object on its source."""
+
+    model: type[Model]
+    pk: Key
+
+    def __str__(self) -> str:
+        pk = ",".join(map(str, self.pk)) if isinstance(self.pk, tuple) else self.pk
+        return f"{self.model._meta.label}.{pk}"
+
+
+def resolve_key_field(field: Field[Any, Any]) -> Field[Any, Any]:
+    """The field that a key finally consists of: follows foreign keys to what they point to."""
+    while isinstance(field, ForeignObject):
+        field = field.target_field
+    return field
+
+
+def has_integer_key(model: type[Model]) -> bool:
+    """Whether the primary keys of ``model`` are plain 64-bit integers."""
+    pk = model._meta.pk
+    if isinstance(pk, CompositePrimaryKey):
+        return False
+    return isinstance(resolve_key_field(pk), IntegerField) and not hasattr(
+        resolve_key_field(pk), "from_db_value"
+    )
+
+
+def get_key_columns(model: type[Model]) -> tuple[str, ...]:
+    """The attnames of the column(s) of the primary key."""
+    pk = model._meta.pk
+    if isinstance(pk, CompositePrimaryKey):
+        return tuple(model._meta.get_field(name).attname for name in pk.field_names)  # type: ignore[union-attr]
+    return (pk.attname,)
+
+
+class IntegerBitmap:
+    """A set of integers as a paged bitmap: a few bits an element where they lie close together."""
+
+    __slots__ = ("_pages",)
+
+    def __init__(self) -> None:
+        self._pages: dict[int, int] = {}
+
+    def __contains__(self, key: int) -> bool:
+        return bool(self._pages.get(key >> 6, 0) >> (key & 63) & 1)
+
+    def add(self, key: int) -> bool:
+        """Add ``key``; whether it was new."""
+        page, bit = key >> 6, 1 << (key & 63)
+        bits = self._pages.get(page, 0)
+        if bits & bit:
+            return False
+        self._pages[page] = bits | bit
+        return True
+
+
+class HashSet:
+    """The same for keys that are not integers."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(self) -> None:
+        self._keys: set[Key] = set()
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._keys
+
+    def add(self, key: Key) -> bool:
+        """Add ``key``; whether it was new."""
+        if key in self._keys:
+            return False
+        self._keys.add(key)
+        return True
+
+
+def make_key_set(model: type[Model]) -> IntegerBitmap | HashSet:
+    """An empty set for primary keys of ``model``."""
+    return IntegerBitmap() if has_integer_key(model) else HashSet()
+
+
+def make_key_list(model: type[Model]) -> Any:
+    """An empty list for primary keys of ``model``: ``array("q")`` where they are integers."""
+    return array("q") if has_integer_key(model) else []
+
+
+class Unknown:
+    """No counterpart was looked for or found."""
+
+    def __repr__(self) -> str:
+        return "UNKNOWN"
+
+
+class New:
+    """The object has no counterpart yet; it gets a primary key when the plan is applied."""
+
+    def __repr__(self) -> str:
+        return "NEW"
+
+
+UNKNOWN = Unknown()
+NEW = New()
+
+_UNKNOWN_CODE = -(2**63)
+_NEW_CODE = -(2**63) + 1
+
+
+class KeyMap:
+    """Source key → target key (or NEW, or UNKNOWN) for a fixed set of keys of one model."""
+
+    def __init__(self, model: type[Model], keys: Iterable[Key]) -> None:
+        self._integer = has_integer_key(model)
+        self._keys: Any
+        self._values: Any
+        if self._integer:
+            self._keys = array("q", sorted(keys))
+            self._values = array("q", [_UNKNOWN_CODE]) * len(self._keys)
+        else:
+            self._values = dict.fromkeys(keys, UNKNOWN)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def _find(self, key: Key) -> int:
+        at = bisect_left(self._keys, key)
+        return at if at < len(self._keys) and self._keys[at] == key else -1
+
+    def __contains__(self, key: Key) -> bool:
+        return self._find(key) >= 0 if self._integer else key in self._values
+
+    def get(self, key: Key) -> Key | New | Unknown:
+        """The target key of ``key``; UNKNOWN also where ``key`` is not one of the map's."""
+        if not self._integer:
+            return self._values.get(key, UNKNOWN)
+        at = self._find(key)
+        value = self._values[at] if at >= 0 else _UNKNOWN_CODE
+        if value > _NEW_CODE:
+            return value
+        return NEW if value == _NEW_CODE else UNKNOWN
+
+    def set(self, key: Key, value: Key | New) -> None:
+        """Note the counterpart of ``key``, which must be one of the map's keys."""
+        if not self._integer:
+            self._values[key] = value
+        else:
+            self._values[self._find(key)] = _NEW_CODE if value is NEW else value
+
+    def iter_new(self) -> Iterator[Key]:
+        """The keys that are marked NEW, in a fixed order."""
+        if self._integer:
+            return (key for key, value in zip(self._keys, self._values, strict=True) if value == _NEW_CODE)
+        return (key for key, value in self._values.items() if value is NEW)
+
+    def items(self) -> Iterator[tuple[Key, Key]]:
+        """``(source key, target key)`` of all that have a counterpart."""
+        if self._integer:
+            pairs = zip(self._keys, self._values, strict=True)
+            return ((key, value) for key, value in pairs if value > _NEW_CODE)
+        return (
+            (key, value) for key, value in self._values.items() if value is not NEW and value is not UNKNOWN
+        )
+
+
+def iter_chunks(keys: Sequence[Key], size: int) -> Iterator[list[Key]]:
+    """``keys`` in lists of at most ``size``."""
+    for start in range(0, len(keys), size):
+        yield list(keys[start : start + size])

@@ -1,0 +1,168 @@
+"""What is taken away from the target: members that the source took out, and with ``--prune`` owned rows it no longer has.
+
+Only rows that this origin put on the target go, and only where their object is gone at the source. A row that is not
+ours and hangs on one of them is a conflict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from django.db import models
+from django.db.models import Model
+
+from gestore_sync.layouts import Counterparts
+from gestore_sync.links import TREE, Link
+from gestore_sync.mappings import MappingStore
+from gestore_sync.plan import Conflict, Delete, Detach, Plan
+from gestore_sync.reading import find_existing, iter_pointing, iter_rows
+from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, make_key_set
+from gestore_sync.scope import Role, find_reverse_role
+from gestore_sync.subgraph import Subgraph
+
+SURVIVES = "survives"
+
+
+class Removals:
+    """Finds the rows of the target to delete for one run."""
+
+    def __init__(
+        self, subgraph: Subgraph, target: str, store: MappingStore, counterparts: Counterparts
+    ) -> None:
+        self._subgraph = subgraph
+        self._graph = subgraph.graph
+        self._target = target
+        self._store = store
+        self._counterparts = counterparts
+        self._claimed: dict[type[Model], Any] = {}
+        self.deleted: dict[type[Model], dict[Key, None]] = {}
+        self._detached: dict[tuple[type[Model], str, Any], dict[Key, None]] = {}
+        self.conflicts: list[Conflict] = []
+
+    def find(self, *, prune: bool) -> None:
+        """Collect what goes, and what hangs on that."""
+        frontier: dict[type[Model], list[Key]] = {}
+        for model in self._subgraph.get_models():
+            owned = self._subgraph.members.get((model, Role.OWN))
+            if not owned:
+                continue
+            found = (self._counterparts.get(model, key) for key in owned.keys)
+            targets = [target for target in found if target is not NEW and target is not UNKNOWN]
+            for child, keys, is_member in self._iter_owned(model, targets):
+                if prune or is_member:
+                    going = self._find_removable(child, keys, created_only=not is_member)
+                    frontier.setdefault(child, []).extend(self._add(child, going))
+        while any(frontier.values()):
+            following: dict[type[Model], list[Key]] = {}
+            for model, keys in frontier.items():
+                for child, going in self._iter_hanging(model, keys):
+                    following.setdefault(child, []).extend(self._add(child, going))
+            frontier = following
+
+    def _add(self, model: type[Model], keys: Iterable[Key]) -> list[Key]:
+        known = self.deleted.setdefault(model, {})
+        new = [key for key in keys if key not in known]
+        known.update(dict.fromkeys(new))
+        return new
+
+    def _iter_owned(
+        self, model: type[Model], keys: list[Key]
+    ) -> Iterator[tuple[type[Model], list[Key], bool]]:
+        """The rows of the target that belong to these, by the links that the walk followed on the source."""
+        for link in self._graph.reverse[model]:
+            if find_reverse_role(self._graph, self._subgraph.scope, link, Role.OWN) is Role.OWN and keys:
+                is_member = link in self._graph.owners or link in self._graph.others
+                yield link.model, [pk for pk, _ in self._iter_pointing(link, keys)], is_member
+
+    def _iter_pointing(self, link: Link, keys: Sequence[Key]) -> Iterable[tuple[Key, Key]]:
+        if link.kind == TREE:
+            adapter = self._graph.find_adapter(link.model)
+            return adapter.children(link.model, self._target, keys) if adapter else ()
+        if len(link.key_paths) > 1:
+            return ()
+        return iter_pointing(link.model, self._target, link.key_paths[0], keys)
+
+    def _is_claimed(self, model: type[Model], key: Key) -> bool:
+        """Whether the row is the counterpart of an object of the run."""
+        if model not in self._claimed:
+            claimed = self._claimed[model] = make_key_set(model)
+            keys = self._counterparts.maps.get(model)
+            for _, target in keys.items() if keys is not None else ():
+                claimed.add(target)
+        return key in self._claimed[model]
+
+    def _find_removable(self, model: type[Model], keys: Iterable[Key], *, created_only: bool) -> list[Key]:
+        """Those rows whose object this origin sent and no longer has."""
+        free = [key for key in dict.fromkeys(keys) if not self._is_claimed(model, key)]
+        sources = self._store.find_sources(model, free)
+        existing = find_existing(
+            model, self._subgraph.source, [key for of_row in sources.values() for key, _ in of_row]
+        )
+        return [
+            key
+            for key, of_row in sources.items()
+            if all(source not in existing and (created or not created_only) for source, created in of_row)
+        ]
+
+    def _iter_hanging(self, model: type[Model], keys: list[Key]) -> Iterator[tuple[type[Model], list[Key]]]:
+        """What must go with these rows; notes what must be set to null, and conflicts."""
+        for link in self._graph.reverse[model]:
+            pairs = [
+                (pk, key)
+                for pk, key in self._iter_pointing(link, keys)
+                if pk not in self.deleted.get(link.model, ()) and not self._is_claimed(link.model, pk)
+            ]
+            if not pairs:
+                continue
+            going = set(self._find_removable(link.model, [pk for pk, _ in pairs], created_only=True))
+            value = get_surviving_value(link)
+            for pk, key in pairs:
+                if pk not in going and value is SURVIVES:
+                    self._add_conflict(link, pk, Ref(model, key))
+                elif pk not in going:
+                    self._detached.setdefault((link.model, link.field.name, value), {})[pk] = None
+            yield link.model, list(going)
+        for link in self._graph.forward[model]:
+            if link.parent_link and link.target is not None:
+                parents = [row[1] for row in iter_rows(model, self._target, keys, link.attnames)]
+                yield link.target, self._find_removable(link.target, parents, created_only=True)
+
+    def _add_conflict(self, link: Link, pk: Key, of: Ref) -> None:
+        ref = Ref(link.model, pk)
+        self.conflicts.append(
+            Conflict(
+                link.model._meta.label,
+                str(pk),
+                None,
+                f"{ref} of the target hangs on {of} by {link}, which the source no longer has. Only the target has {ref}: "
+                "delete it there or give it another place, or run without --prune.",
+            )
+        )
+
+    def add_to(self, plan: Plan, order: Sequence[type[Model]]) -> None:
+        """Add the operations to the plan, what points before what is pointed to."""
+        for (model, name, value), keys in self._detached.items():
+            plan.removals.add(Detach(model._meta.label, name, value, list(keys)))
+            plan.report.updated[model._meta.label] += len(keys)
+        place = {model: number for number, model in enumerate(order)}
+        for model in sorted(self.deleted, key=lambda model: -place.get(model, len(place))):
+            if self.deleted[model]:
+                plan.removals.add(Delete(model._meta.label, list(self.deleted[model])))
+                plan.report.deleted[model._meta.label] += len(self.deleted[model])
+
+
+def get_surviving_value(link: Link) -> Any:
+    """What the link is set to when its target is deleted; SURVIVES where ``on_delete`` names no value."""
+    on_delete: Callable[..., Any] | None = getattr(
+        getattr(link.field, "remote_field", None), "on_delete", None
+    )
+    if on_delete in (models.SET_NULL, getattr(models, "DB_SET_NULL", models.SET_NULL)):
+        return None
+    if on_delete in (models.SET_DEFAULT, getattr(models, "DB_SET_DEFAULT", models.SET_DEFAULT)):
+        return link.field.get_default()
+    if on_delete is not None and hasattr(on_delete, "deconstruct"):
+        (value,) = on_delete.deconstruct()[1]
+        value = value() if callable(value) else value
+        return value.pk if isinstance(value, Model) else value
+    return SURVIVES

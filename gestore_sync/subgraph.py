@@ -1,0 +1,167 @@
+"""The waist of the house: the closed set of objects that a walk (or a log, or a file) yields."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db.models import Model
+
+from gestore_sync.links import LinkGraph
+from gestore_sync.refs import Key, Ref, make_key_list, make_key_set
+from gestore_sync.scope import Role, Scope
+
+ROOT = "root"
+
+
+class Members:
+    """The objects of one model that have one role, each with why it is there, in a few bytes an object."""
+
+    def __init__(self, model: type[Model]) -> None:
+        self.model = model
+        self.keys = make_key_list(model)
+        self.seen = make_key_set(model)
+        self._links = array("H")
+        self._parents: list[Key] | array[int] = array("q")
+        self._distances = array("I")
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def add(self, key: Key, link: int, parent: Key, distance: int) -> bool:
+        """Add an object that was reached through the link with number ``link`` from ``parent``; whether it was new."""
+        if not self.seen.add(key):
+            return False
+        self.keys.append(key)
+        self._links.append(link)
+        try:
+            self._parents.append(parent)
+        except (TypeError, OverflowError):
+            self._parents = [*self._parents, parent]
+        self._distances.append(distance)
+        return True
+
+    def without(self, is_left_out: Callable[[Key], bool]) -> Members:
+        """The same without some objects."""
+        rest = Members(self.model)
+        for key, link, parent, distance in zip(
+            self.keys, self._links, self._parents, self._distances, strict=True
+        ):
+            if not is_left_out(key):
+                rest.add(key, link, parent, distance)
+        return rest
+
+    def find_why(self, key: Key) -> tuple[int, Key, int] | None:
+        """The number of the link, the parent's key and the distance from the root of ``key``."""
+        if key not in self.seen:
+            return None
+        at = self.keys.index(key)
+        return self._links[at], self._parents[at], self._distances[at]
+
+    def count_links(self) -> Counter[int]:
+        """How many objects came through each link."""
+        return Counter(self._links)
+
+
+@dataclass
+class Subgraph:
+    """Which objects, with which roles, and why; rows are read from ``source`` when they are needed.
+
+    ``mentions``: by link name, how many rows point inside by a link that was not followed. ``needed``: the objects
+    that an owned object points to, so that they must exist even where what else points to them does not travel.
+    ``ways``: what the numbers in :class:`Members` mean, ``(link name, model of the parent)``.
+    """
+
+    source: str
+    graph: LinkGraph
+    scope: Scope
+    roots: list[Ref] = field(default_factory=list)
+    members: dict[tuple[type[Model], Role], Members] = field(default_factory=dict)
+    needed: dict[type[Model], Any] = field(default_factory=dict)
+    mentions: Counter[str] = field(default_factory=Counter)
+    dangling: dict[tuple[type[Model], str], set[Key]] = field(default_factory=dict)
+    ways: list[tuple[str, type[Model] | None]] = field(default_factory=lambda: [(ROOT, None)])
+
+    def get_members(self, model: type[Model], role: Role) -> Members:
+        """The members with exactly this role; empty ones are made."""
+        members = self.members.get((model, role))
+        if members is None:
+            members = self.members[model, role] = Members(model)
+        return members
+
+    def find_role(self, model: type[Model], key: Key) -> Role | None:
+        """The role of an object: the greatest by which it was reached."""
+        for role in sorted(Role, reverse=True):
+            members = self.members.get((model, role))
+            if members is not None and key in members.seen:
+                return role
+        return None
+
+    def settle(self) -> None:
+        """Leave each object only in its greatest role. The walk has ended."""
+        for (model, role), members in list(self.members.items()):
+            above = [
+                self.members[model, other].seen
+                for other in Role
+                if other > role and (model, other) in self.members
+            ]
+            if above and any(key in seen for seen in above for key in members.keys):
+                self.members[model, role] = members.without(
+                    lambda key, above=above: any(key in seen for seen in above)
+                )
+
+    def iter_keys(self, model: type[Model], *roles: Role) -> Iterator[Key]:
+        """The keys of all objects of ``model`` with one of ``roles``."""
+        for role in roles:
+            members = self.members.get((model, role))
+            if members is not None:
+                yield from members.keys
+
+    def get_models(self) -> list[type[Model]]:
+        """The models that have objects in the subgraph."""
+        return list(dict.fromkeys(model for (model, _), members in self.members.items() if members))
+
+    def is_needed(self, model: type[Model], key: Key) -> bool:
+        """Whether an owned object points to this one."""
+        seen = self.needed.get(model)
+        return seen is not None and key in seen
+
+    def add_needed(self, model: type[Model], key: Key) -> bool:
+        """Note that ``key`` must exist on the target; whether that was not known."""
+        seen = self.needed.get(model)
+        if seen is None:
+            seen = self.needed[model] = make_key_set(model)
+        return bool(seen.add(key))
+
+    def count(self) -> int:
+        """How many objects there are, those that are only looked up not counted."""
+        return sum(len(members) for (_, role), members in self.members.items() if role > Role.LOOK_UP)
+
+    def count_why(self) -> dict[str, dict[str, int]]:
+        """By model label, how many objects came through each link."""
+        found: dict[str, Counter[str]] = {}
+        for (model, role), members in self.members.items():
+            if role > Role.LOOK_UP and members:
+                of_model = found.setdefault(model._meta.label, Counter())
+                for link, number in members.count_links().items():
+                    of_model[self.ways[link][0]] += number
+        return {label: dict(of_model.most_common()) for label, of_model in sorted(found.items())}
+
+    def get_path(self, ref: Ref) -> list[tuple[Ref, str]]:
+        """Why an object is there: itself and the link it came through, then the object it came from, up to a root."""
+        path: list[tuple[Ref, str]] = []
+        model: type[Model] | None = ref.model
+        key = ref.pk
+        role = self.find_role(ref.model, key)
+        while model is not None and role is not None:
+            why = self.members[model, role].find_why(key)
+            if why is None or len(path) > 10_000:
+                break
+            name, parent = self.ways[why[0]]
+            path.append((Ref(model, key), name))
+            model, key = parent, why[1]
+            role = None if model is None else self.find_role(model, key)
+        return path

@@ -1,0 +1,127 @@
+"""How commands show progress, plans and reports to a person at a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.utils.translation import gettext as _
+from rich import progress as bars
+from rich.console import Console
+from rich.table import Table
+
+from gestore_sync.plan import Report
+from gestore_sync.progress import Progress
+
+PHASES = {
+    "walking": _("Walking"),
+    "locating": _("Looking for counterparts"),
+    "comparing": _("Comparing"),
+    "writing": _("Writing"),
+}
+
+
+class TerminalProgress(Progress):
+    """Bars with counts and the time left, on a terminal only."""
+
+    def __init__(self, console: Console) -> None:
+        self._bars = bars.Progress(
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TimeElapsedColumn(),
+            bars.TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task: bars.TaskID | None = None
+        self._bars.start()
+
+    def start(self, phase: str, total: int | None = None) -> None:
+        self._finish()
+        self._task = self._bars.add_task(PHASES.get(phase, phase), total=total)
+
+    def advance(self, number: int = 1) -> None:
+        if self._task is not None:
+            self._bars.advance(self._task, number)
+
+    def _finish(self) -> None:
+        if self._task is not None:
+            done = self._bars.tasks[-1].completed
+            self._bars.update(self._task, total=done, completed=done)
+
+    def close(self) -> None:
+        self._finish()
+        self._bars.stop()
+
+
+def make_progress(stream: Any, *, wanted: bool) -> Progress:
+    """Bars on ``stream`` where that is a terminal and they are wanted; else something that keeps quiet."""
+    console = Console(file=stream)
+    return TerminalProgress(console) if wanted and console.is_terminal else Progress()
+
+
+def print_report(report: Report, stream: Any) -> None:
+    """A table of counts by model, then what a person should know beside it."""
+    console = Console(file=stream, soft_wrap=True, highlight=False)
+    counts = report.as_dict()
+    columns = [name for name in Report.COUNTS if counts[name]]
+    labels = sorted({label for name in columns for label in counts[name]})
+    if labels:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column(_("model"))
+        for name in columns:
+            table.add_column(_(name), justify="right")
+        table.add_column(_("through"))
+        for label in labels:
+            numbers = [
+                f"{counts[name].get(label, 0):,}" if counts[name].get(label) else "" for name in columns
+            ]
+            table.add_row(label, *numbers, ", ".join(report.why.get(label, ())))
+        total = [f"{sum(counts[name].values()):,}" for name in columns]
+        table.add_section()
+        table.add_row(_("all"), *total, "", style="bold")
+        console.print(table)
+    for line in iter_notes(report):
+        console.print(line, markup=False)
+
+
+def iter_notes(report: Report) -> Iterator[str]:
+    """What a person should know beside the counts, a line each."""
+    for link, number in sorted(report.mentions.items()):
+        model = link.rpartition(".")[0]
+        yield _("%(number)s %(model)s rows mention it; --own %(link)s takes them.") % {
+            "number": f"{number:,}",
+            "model": model,
+            "link": link,
+        }
+    for label, links in sorted(report.left_behind.items()):
+        yield _("%(model)s objects are created without what hangs on them: %(links)s.") % {
+            "model": label,
+            "links": ", ".join(f"{number:,} by {link}" for link, number in sorted(links.items())),
+        }
+    for warning in report.warnings:
+        yield _("Warning: %s") % warning
+    for conflict in report.conflicts[:50]:
+        yield from iter_conflict_lines(conflict)
+    if len(report.conflicts) > 50:
+        yield _("… and %s more conflicts.") % f"{len(report.conflicts) - 50:,}"
+    for failure in report.failures:
+        yield _("Failed: %s") % failure["reason"]
+
+
+def iter_conflict_lines(conflict: Mapping[str, Any]) -> Iterator[str]:
+    """A conflict: what it is, how it was resolved, and both sides field by field."""
+    resolved = conflict["resolved"]
+    yield _("Conflict (%(resolved)s): %(reason)s") % {
+        "resolved": resolved or _("not resolved"),
+        "reason": conflict["reason"],
+    }
+    for name, (mine, theirs) in conflict["fields"].items():
+        yield f"    {name}: {mine!r} | {theirs!r}"
+
+
+def to_json(document: Mapping[str, Any]) -> str:
+    """One JSON object; values that JSON has no form for are texts."""
+    return json.dumps(document, default=str, ensure_ascii=False)

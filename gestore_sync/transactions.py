@@ -1,0 +1,55 @@
+"""Transactions as a run needs them: one snapshot of the source, all or nothing on the target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import DatabaseError, connections, transaction
+
+
+@contextmanager
+def read_snapshot(using: str) -> Iterator[None]:
+    """A transaction in which every query sees the same state (repeatable read on PostgreSQL).
+
+    Within a transaction that is already open, that one's isolation holds.
+    """
+    connection = connections[using]
+    if connection.in_atomic_block:
+        yield
+        return
+    with transaction.atomic(using=using):
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        yield
+
+
+@contextmanager
+def write_all_or_nothing(using: str) -> Iterator[None]:
+    """A transaction for writing what was planned in it: rows that others change meanwhile make it fail, not lose.
+
+    Repeatable read on PostgreSQL; on SQLite the write lock is taken at the beginning.
+    """
+    connection = connections[using]
+    if connection.in_atomic_block:
+        with transaction.atomic(using=using):
+            yield
+        return
+    mode = getattr(connection, "transaction_mode", None)
+    if connection.vendor == "sqlite":
+        connection.transaction_mode = "IMMEDIATE"  # type: ignore[attr-defined]
+    try:
+        with read_snapshot(using):
+            if connection.vendor == "sqlite":
+                connection.transaction_mode = mode  # type: ignore[attr-defined]
+            yield
+    finally:
+        if connection.vendor == "sqlite":
+            connection.transaction_mode = mode  # type: ignore[attr-defined]
+
+
+def may_be_repeated(error: DatabaseError) -> bool:
+    """Whether the database broke the transaction off because of others at work: serialization failure or deadlock."""
+    code = getattr(error.__cause__, "sqlstate", None)
+    return code in ("40001", "40P01") or (error.args and error.args[0] in (1205, 1213)) is True

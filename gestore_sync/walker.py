@@ -1,0 +1,315 @@
+"""Walks from root objects over links, set by set, and returns the closed subgraph. Only reads.
+
+What belongs to an object and what it merely needs is decided in :mod:`gestore_sync.scope`. Walking in whole sets with
+the distance and the link of each object kept is Jailer's idea (Ralf Wisser).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import ValidationError
+from django.db.models import Model, Q
+
+from gestore_sync.exceptions import UnknownObject
+from gestore_sync.identity import iter_identities
+from gestore_sync.links import (
+    GENERIC,
+    TREE,
+    Link,
+    LinkGraph,
+    find_generic_target,
+    get_concrete,
+    to_key,
+)
+from gestore_sync.reading import (
+    count_pointing,
+    find_existing,
+    get_keys_per_query,
+    get_queryset,
+    iter_pointing,
+    iter_rows,
+)
+from gestore_sync.refs import Key, Ref, iter_chunks
+from gestore_sync.scope import Role, Scope, find_reverse_role
+from gestore_sync.subgraph import Subgraph
+
+Pairs = Iterable[tuple[Key, Key]]
+
+
+class Walker:
+    """One walk on one database. ``advance`` is told how many objects were found, for a progress bar."""
+
+    def __init__(
+        self, graph: LinkGraph, scope: Scope, advance: Callable[[int], object] = lambda number: None
+    ) -> None:
+        self.graph = graph
+        self.using = graph.using
+        self.scope = scope
+        self.subgraph = Subgraph(self.using, graph, scope)
+        self._advance = advance
+        self._frontier: dict[tuple[type[Model], Role], list[Key]] = {}
+        self._ways: dict[tuple[str, type[Model]], int] = {}
+        self._distance = 0
+
+    def walk(self, roots: Sequence[Ref]) -> Subgraph:
+        """The subgraph of ``roots``. Raises :class:`UnknownObject` where one has no row."""
+        for ref in roots:
+            if not find_existing(ref.model, self.using, [ref.pk]):
+                raise UnknownObject(f"There is no {ref} in the database {self.using!r}.")
+            if self.subgraph.get_members(ref.model, Role.OWN).add(ref.pk, 0, 0, 0):
+                self._frontier.setdefault((ref.model, Role.OWN), []).append(ref.pk)
+                self.subgraph.roots.append(ref)
+        while self._frontier:
+            self._distance += 1
+            role = max(role for _, role in self._frontier)
+            generation = [at for at in self._frontier if at[1] is role]
+            for model, keys in [(at[0], self._frontier.pop(at)) for at in generation]:
+                for chunk in iter_chunks(keys, get_keys_per_query(model, self.using)):
+                    self._expand(model, role, chunk)
+        self.subgraph.settle()
+        if not self.scope.connected:
+            self._count_mentions()
+        return self.subgraph
+
+    def _expand(self, model: type[Model], role: Role, keys: list[Key]) -> None:
+        if role is Role.LOOK_UP:
+            self._follow_forward(model, role, self._get_identity_links(model), keys)
+            return
+        self._follow_forward(model, role, self.graph.forward[model], keys)
+        for link in self.graph.reverse[model]:
+            to_role = find_reverse_role(self.graph, self.scope, link, role)
+            if to_role is not None:
+                self._add_all(
+                    link.model, to_role, link.name, model, role, self._iter_reverse(link, model, role, keys)
+                )
+        for relation in self.graph.relations.get(model, ()):
+            to_role = self.scope.get_reverse_role(relation.link, role, (relation.name,), belongs=True)
+            if to_role:
+                pairs = self._iter_generic_reverse(relation.link, [relation.content_type_model], keys)
+                self._add_all(relation.link.model, to_role, relation.name, model, role, pairs)
+        for link in self._get_unrelated(model):
+            to_role = self.scope.get_reverse_role(link, role, belongs=False)
+            if to_role:
+                pairs = self._iter_generic_reverse(link, self._get_faces(model), keys)
+                self._add_all(link.model, to_role, link.name, model, role, pairs)
+
+    def _add_all(
+        self, model: type[Model], role: Role, name: str, parent: type[Model], parent_role: Role, pairs: Pairs
+    ) -> None:
+        """Add the objects of ``pairs`` (key, parent's key) that are new, and note them for the next generation."""
+        way = self._ways.setdefault((name, parent), len(self.subgraph.ways))
+        if way == len(self.subgraph.ways):
+            self.subgraph.ways.append((name, parent))
+        above = [self.subgraph.get_members(model, other).seen for other in Role if other > role]
+        members = self.subgraph.get_members(model, role)
+        new = []
+        is_needed = parent_role is Role.OWN and role in (Role.REFER, Role.REQUIRE)
+        for key, parent_key in pairs:
+            if is_needed:
+                self.subgraph.add_needed(model, key)
+            if not any(key in seen for seen in above) and members.add(key, way, parent_key, self._distance):
+                new.append(key)
+        if new:
+            self._frontier.setdefault((model, role), []).extend(new)
+            self._advance(len(new))
+
+    # Backwards
+
+    def _iter_reverse(self, link: Link, model: type[Model], role: Role, keys: list[Key]) -> Pairs:
+        keys = self._leave_siblings(link, model, role, keys)
+        if link.kind == TREE:
+            adapter = self.graph.find_adapter(link.model)
+            assert adapter is not None
+            return adapter.children(link.model, self.using, keys)
+        if len(link.key_paths) > 1:
+            return self._iter_composite_reverse(link, keys)
+        return iter_pointing(link.model, self.using, link.key_paths[0], keys)
+
+    def _leave_siblings(self, link: Link, model: type[Model], role: Role, keys: list[Key]) -> list[Key]:
+        """``keys`` without those that an ``--own`` of this very link led to: it must not lead back to the siblings of
+        the object it came from, unless these belong to it anyway."""
+        way = self._ways.get((link.name, link.model))
+        if link.belongs or role is not Role.OWN or link.name not in self.scope.own or way is None:
+            return keys
+        members = self.subgraph.get_members(model, role)
+        return [key for key in keys if (why := members.find_why(key)) is None or why[0] != way]
+
+    def _iter_composite_reverse(self, link: Link, keys: Sequence[Key]) -> Iterator[tuple[Key, Key]]:
+        paths = link.key_paths
+        for chunk in iter_chunks(keys, get_keys_per_query(link.target or link.model, self.using)):
+            wanted = Q()
+            for key in chunk:
+                wanted |= Q(**dict(zip(paths, key, strict=True)))
+            for pk, *values in get_queryset(link.model, self.using).filter(wanted).values_list("pk", *paths):
+                yield pk, tuple(values)
+
+    def _get_unrelated(self, model: type[Model]) -> list[Link]:
+        """The generic keys that may point at objects of ``model`` without a generic relation that says so."""
+        related = [relation.link for relation in self.graph.relations.get(model, ())]
+        return [link for link in self.graph.generic if link not in related]
+
+    def _get_faces(self, model: type[Model]) -> list[type[Model]]:
+        """``model`` and its proxies, whose content types may all stand for it."""
+        return [
+            model,
+            *(face for face in model.__subclasses__() if face._meta.proxy and get_concrete(face) is model),
+        ]
+
+    def _iter_generic_reverse(
+        self, link: Link, faces: Sequence[type[Model]], keys: Sequence[Key]
+    ) -> Iterator[tuple[Key, Key]]:
+        of_type = self._find_type_filter(link, faces)
+        if of_type is None:
+            return
+        by_value = self._get_object_ids(link, keys)
+        for pk, value in iter_pointing(link.model, self.using, link.attnames[1], list(by_value), of_type):
+            yield pk, by_value[value]
+
+    def _get_object_ids(self, link: Link, keys: Sequence[Key]) -> dict[Any, Key]:
+        """By the value that the generic key's object id has, the keys of the objects."""
+        field: Any = link.model._meta.get_field(link.attnames[1])
+        found = {}
+        for key in keys:
+            value = to_object_id(field, key)
+            if value is not None:
+                found[value] = key
+        return found
+
+    def _find_type_filter(self, link: Link, faces: Sequence[type[Model]]) -> Q | None:
+        """The filter "the content type is one of these models'"; None where the database knows none of them."""
+        wanted = Q()
+        for face in faces:
+            wanted |= Q(app_label=face._meta.app_label, model=face._meta.model_name)
+        types = list(get_queryset(ContentType, self.using).filter(wanted).values_list("pk", flat=True))
+        return Q(**{f"{link.attnames[0]}__in": types}) if types else None
+
+    # Forwards
+
+    def _follow_forward(self, model: type[Model], role: Role, links: Sequence[Link], keys: list[Key]) -> None:
+        paths = list(dict.fromkeys(path for link in links for path in link.key_paths))
+        rows = list(iter_rows(model, self.using, keys, paths)) if paths else []
+        at = {path: number for number, path in enumerate(paths, start=1)}
+        for link in links:
+            columns = [at[path] for path in link.key_paths]
+            if link.kind == GENERIC:
+                self._follow_generic(link, model, role, rows, *columns)
+            elif link.kind == TREE:
+                adapter = self.graph.find_adapter(model)
+                assert adapter is not None
+                nodes = adapter.read(model, self.using, keys).values()
+                pairs = [(node.parent, node.pk) for node in nodes if node.parent is not None]
+                self._add_forward(link, model, model, role, pairs)
+            elif link.target is not None:
+                self._add_forward(link, link.target, model, role, pick(rows, columns))
+
+    def _follow_generic(
+        self,
+        link: Link,
+        model: type[Model],
+        role: Role,
+        rows: Sequence[tuple[Any, ...]],
+        type_at: int,
+        id_at: int,
+    ) -> None:
+        by_type: dict[Any, list[tuple[Key, Key]]] = {}
+        for row in rows:
+            if row[type_at] is not None and row[id_at] is not None:
+                by_type.setdefault(row[type_at], []).append((row[id_at], row[0]))
+        for type_id, values in by_type.items():
+            target = find_generic_target(self.using, type_id)
+            pairs = [] if target is None else [(to_key(target, value), pk) for value, pk in values]
+            known = [pair for pair in pairs if pair[0] is not None]
+            if len(known) < len(values):
+                self._add_dangling(model, link, {pk for _, pk in values} - {pk for _, pk in known})
+            if target is not None:
+                self._add_forward(link, target, model, role, known)
+
+    def _add_forward(
+        self, link: Link, target: type[Model], model: type[Model], role: Role, pairs: list[tuple[Key, Key]]
+    ) -> None:
+        if not pairs:
+            return
+        to_role = Role.LOOK_UP
+        if role > Role.LOOK_UP:
+            names = [membership.name for membership in self.graph.others.get(link, ())]
+            to_role = self.scope.get_forward_role(link, target, role, names)
+        distinct = dict(pairs)
+        if not link.constrained and link.kind != TREE:
+            existing = find_existing(target, self.using, list(distinct)) if target in self.graph else set()
+            self._add_dangling(model, link, {pk for key, pk in pairs if key not in existing})
+            distinct = {key: pk for key, pk in distinct.items() if key in existing}
+        self._add_all(target, to_role, link.name, model, role, distinct.items())
+
+    def _add_dangling(self, model: type[Model], link: Link, keys: set[Key]) -> None:
+        if keys:
+            self.subgraph.dangling.setdefault((model, link.name), set()).update(keys)
+
+    def _get_identity_links(self, model: type[Model]) -> list[Link]:
+        """The links that are part of what identifies an object of ``model``."""
+        adapter = self.graph.find_adapter(model)
+        identities = iter_identities(model, adapter.position_fields(model) if adapter else ())
+        names = {
+            path.split("__")[0] for identity in identities if identity.locates for path in identity.paths
+        }
+        pk = model._meta.pk
+        names |= set(getattr(pk, "field_names", (pk.name,)))
+        columns = {
+            model._meta.get_field(name).attname
+            for name in names
+            if hasattr(model._meta.get_field(name), "attname")
+        }
+        return [link for link in self.graph.forward[model] if columns & set(link.attnames)]
+
+    # Mentions
+
+    def _count_mentions(self) -> None:
+        """Count the rows that point at owned objects by links that were not followed and that are not in the subgraph."""
+        for (model, role), members in list(self.subgraph.members.items()):
+            if role is not Role.OWN or not members:
+                continue
+            keys = members.keys
+            for link in self.graph.reverse[model]:
+                if link.kind != TREE and self._is_mention(link):
+                    self._count_mention(link, link.key_paths, keys, None)
+            for link in self._get_unrelated(model):
+                of_type = self._find_type_filter(link, self._get_faces(model))
+                if of_type is not None and self._is_mention(link):
+                    values = list(self._get_object_ids(link, keys))
+                    self._count_mention(link, link.attnames[1:], values, of_type)
+
+    def _is_mention(self, link: Link) -> bool:
+        names = [membership.name for membership in self.graph.owners.get(link, [])]
+        return self.scope.get_reverse_role(link, Role.OWN, names, belongs=link.belongs) is None
+
+    def _count_mention(
+        self, link: Link, paths: Sequence[str], values: Sequence[Any], extra: Q | None
+    ) -> None:
+        if len(paths) > 1 or not values:
+            return
+        if any((link.model, role) in self.subgraph.members for role in Role):
+            pairs = iter_pointing(link.model, self.using, paths[0], values, extra)
+            number = sum(self.subgraph.find_role(link.model, pk) is None for pk, _ in pairs)
+        else:
+            number = count_pointing(link.model, self.using, paths[0], values, extra)
+        if number:
+            self.subgraph.mentions[link.name] += number
+
+
+def pick(rows: Sequence[tuple[Any, ...]], columns: Sequence[int]) -> list[tuple[Key, Key]]:
+    """``(key, pk)`` of the rows whose columns hold a key; several columns make a composite one."""
+    if len(columns) == 1:
+        (column,) = columns
+        return [(row[column], row[0]) for row in rows if row[column] is not None]
+    keys = ((tuple(row[column] for column in columns), row[0]) for row in rows)
+    return [pair for pair in keys if None not in pair[0]]
+
+
+def to_object_id(field: Any, key: Key) -> Any:
+    """``key`` as the value of a generic key's object id field; None where the field cannot hold it."""
+    try:
+        return field.to_python(key)
+    except (TypeError, ValueError, ValidationError):
+        return None

@@ -1,0 +1,101 @@
+"""How rows reach a table: in bulk, as tuples, past models and managers. The portable way, for every database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from django.db import connections
+from django.db.models import Field, JSONField, Max, Model
+
+from gestore_sync.reading import get_keys_per_query, get_queryset, match_keys
+from gestore_sync.refs import Key, get_key_columns, iter_chunks
+
+Row = Sequence[Any]
+
+
+class Writer:
+    """Writes to one database, within the transaction that is open there. Values are Python values of the fields, JSON
+    excepted, which is given as text."""
+
+    def __init__(self, using: str) -> None:
+        self.using = using
+        self.connection = connections[using]
+
+    def reserve(self, model: type[Model], number: int) -> list[int]:
+        """So many automatic primary keys that no row has or will get otherwise."""
+        table, column = model._meta.db_table, model._meta.pk.column
+        highest = get_queryset(model, self.using).aggregate(highest=Max("pk"))["highest"] or 0
+        if self.connection.vendor == "sqlite":
+            with self.connection.cursor() as cursor:
+                cursor.execute("SELECT name FROM sqlite_master WHERE name = 'sqlite_sequence'")
+                if cursor.fetchone():
+                    cursor.execute("SELECT seq FROM sqlite_sequence WHERE name = %s", [table])
+                    highest = max(highest, *(row[0] for row in cursor.fetchall()), 0)
+        elif self.connection.features.has_select_for_update:
+            quote = self.connection.ops.quote_name
+            with self.connection.cursor() as cursor:
+                cursor.execute(f"SELECT MAX({quote(column)}) FROM {quote(table)} FOR UPDATE")
+                highest = cursor.fetchone()[0] or 0
+        first = max(highest, 0) + 1
+        return list(range(first, first + number))
+
+    def get_preparer(self, field: Field[Any, Any]) -> Callable[[Any], Any]:
+        """The function that makes a value of ``field`` what the database driver takes."""
+        if isinstance(field, JSONField):
+            return lambda value: value
+        connection = self.connection
+        return lambda value: None if value is None else field.get_db_prep_save(value, connection)
+
+    def prepare(self, fields: Sequence[Field[Any, Any]], rows: Iterable[Row]) -> Iterable[list[Any]]:
+        """The rows as the driver takes them."""
+        preparers = [self.get_preparer(field) for field in fields]
+        for row in rows:
+            yield [preparer(value) for preparer, value in zip(preparers, row, strict=True)]
+
+    def insert(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]) -> None:
+        """Insert rows that hold a value for each of ``fields``."""
+        quote = self.connection.ops.quote_name
+        columns = ", ".join(quote(field.column) for field in fields)
+        marks = ", ".join(["%s"] * len(fields))
+        with self.connection.cursor() as cursor:
+            cursor.executemany(
+                f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({marks})",
+                list(self.prepare(fields, rows)),
+            )
+
+    def update(
+        self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[tuple[Key, Row]]
+    ) -> None:
+        """Set ``fields`` of rows, given as ``(primary key, values)``."""
+        quote = self.connection.ops.quote_name
+        keys = self.get_key_fields(model)
+        setting = ", ".join(f"{quote(field.column)} = %s" for field in fields)
+        where = " AND ".join(f"{quote(field.column)} = %s" for field in keys)
+        values = ([*row, *(key if isinstance(key, tuple) else (key,))] for key, row in rows)
+        with self.connection.cursor() as cursor:
+            cursor.executemany(
+                f"UPDATE {quote(model._meta.db_table)} SET {setting} WHERE {where}",
+                list(self.prepare([*fields, *keys], values)),
+            )
+
+    def delete(self, model: type[Model], keys: Sequence[Key]) -> None:
+        """Delete rows by primary key, and nothing else."""
+        for chunk in iter_chunks(keys, get_keys_per_query(model, self.using)):
+            rows = get_queryset(model, self.using).filter(match_keys(model, chunk))
+            rows._raw_delete(self.using)
+
+    @staticmethod
+    def get_key_fields(model: type[Model]) -> list[Field[Any, Any]]:
+        """The field(s) of the primary key that have a column."""
+        names = get_key_columns(model)
+        return [field for name in names for field in model._meta.concrete_fields if field.attname == name]
+
+
+def get_writer(using: str) -> Writer:
+    """The fastest writer for the database."""
+    if connections[using].vendor == "postgresql":
+        from gestore_sync.writers.postgresql import PostgreSQLWriter
+
+        return PostgreSQLWriter(using)
+    return Writer(using)

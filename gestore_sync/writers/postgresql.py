@@ -1,0 +1,86 @@
+"""Writing to PostgreSQL: COPY, and set-based updates from a temporary table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db.models import Field, Max, Model
+
+from gestore_sync.reading import get_queryset
+from gestore_sync.refs import Key
+from gestore_sync.writers import Row, Writer
+
+STAGE = "gestore_sync_stage"
+
+
+class PostgreSQLWriter(Writer):
+    """COPY where a table takes it; views and tables with row security go the portable way."""
+
+    def __init__(self, using: str) -> None:
+        super().__init__(using)
+        self._takes_copy: dict[str, bool] = {}
+
+    def takes_copy(self, model: type[Model]) -> bool:
+        """Whether COPY can write the table."""
+        table = model._meta.db_table
+        if table not in self._takes_copy:
+            with self.connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT relkind IN ('r', 'p') AND NOT relrowsecurity FROM pg_class WHERE oid = %s::regclass",
+                    [self.connection.ops.quote_name(table)],
+                )
+                self._takes_copy[table] = bool(cursor.fetchone()[0])
+        return self._takes_copy[table]
+
+    def reserve(self, model: type[Model], number: int) -> list[int]:
+        """Reserve from the sequence; one that lags behind the rows is set right first."""
+        quote = self.connection.ops.quote_name
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_get_serial_sequence(%s, %s)", [quote(model._meta.db_table), model._meta.pk.column]
+            )
+            sequence = cursor.fetchone()[0]
+            if sequence is None:
+                return super().reserve(model, number)
+            for _ in range(2):
+                cursor.execute("SELECT nextval(%s::regclass) FROM generate_series(1, %s)", [sequence, number])
+                reserved = [row[0] for row in cursor.fetchall()]
+                highest = get_queryset(model, self.using).aggregate(highest=Max("pk"))["highest"]
+                if highest is None or highest < reserved[0]:
+                    break
+                cursor.execute("SELECT setval(%s::regclass, %s)", [sequence, highest])
+        return reserved
+
+    def _copy(self, table: str, fields: Sequence[Field[Any, Any]], rows: Any) -> None:
+        columns = ", ".join(self.connection.ops.quote_name(field.column) for field in fields)
+        with self.connection.cursor() as cursor, cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
+            for row in self.prepare(fields, rows):
+                copy.write_row(row)
+
+    def insert(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]) -> None:
+        if self.takes_copy(model):
+            self._copy(self.connection.ops.quote_name(model._meta.db_table), fields, rows)
+        else:
+            super().insert(model, fields, rows)
+
+    def update(
+        self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[tuple[Key, Row]]
+    ) -> None:
+        quote = self.connection.ops.quote_name
+        table = quote(model._meta.db_table)
+        keys = self.get_key_fields(model)
+        staged = [*keys, *fields]
+        columns = ", ".join(quote(field.column) for field in staged)
+        setting = ", ".join(f"{quote(field.column)} = {STAGE}.{quote(field.column)}" for field in fields)
+        where = " AND ".join(
+            f"target.{quote(field.column)} = {STAGE}.{quote(field.column)}" for field in keys
+        )
+        values = ([*(key if isinstance(key, tuple) else (key,)), *row] for key, row in rows)
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"DROP TABLE IF EXISTS pg_temp.{STAGE}")
+            cursor.execute(
+                f"CREATE TEMPORARY TABLE {STAGE} ON COMMIT DROP AS SELECT {columns} FROM {table} WITH NO DATA"
+            )
+            self._copy(STAGE, staged, values)
+            cursor.execute(f"UPDATE {table} AS target SET {setting} FROM {STAGE} WHERE {where}")

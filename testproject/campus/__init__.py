@@ -1,0 +1,1 @@
+"""A learning platform: organizations, their courses, and the people who learn there."""

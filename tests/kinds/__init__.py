@@ -1,0 +1,1 @@
+"""A test app with one small model for every kind of model, field and link."""

@@ -1,0 +1,105 @@
+"""Multi-table inheritance and proxies."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from tests.kinds.models.links import Currency, Person
+
+
+class Place(models.Model):
+    """The top of three levels."""
+
+    name = models.CharField(max_length=50)
+
+
+class Restaurant(Place):
+    """The middle, with links of its own."""
+
+    stars = models.IntegerField(default=0)
+    currency = models.ForeignKey(Currency, on_delete=models.PROTECT, null=True)
+    cooks = models.ManyToManyField(Person)
+
+
+class Pizzeria(Restaurant):
+    """The bottom."""
+
+    oven = models.CharField(max_length=50)
+
+
+class Bar(Place):
+    """A second child of the same parent; a place can be both."""
+
+    drinks = models.IntegerField(default=0)
+
+
+class Kiosk(Place):
+    """A child without a column of its own."""
+
+
+class Hotel(Place):
+    """A child that names its link to the parent."""
+
+    base = models.OneToOneField(Place, on_delete=models.CASCADE, parent_link=True, related_name="inn")
+    rooms = models.IntegerField(default=0)
+
+
+class Review(models.Model):
+    """Belongs to the parent."""
+
+    place = models.ForeignKey(Place, on_delete=models.CASCADE)
+    text = models.CharField(max_length=50)
+
+
+class Dish(models.Model):
+    """Belongs to the middle."""
+
+    restaurant = models.ForeignKey(Restaurant, on_delete=models.CASCADE)
+    name = models.CharField(max_length=50)
+
+
+class Car(models.Model):
+    """One of two parents."""
+
+    car_number = models.AutoField(primary_key=True)
+    wheels = models.IntegerField()
+
+
+class Boat(models.Model):
+    """The other one."""
+
+    boat_number = models.AutoField(primary_key=True)
+    sails = models.IntegerField()
+
+
+class Amphibian(Car, Boat):
+    """A child of two parents whose numbers differ."""
+
+    name = models.CharField(max_length=50)
+
+
+class Machine(models.Model):
+    """The concrete model of a proxy."""
+
+    name = models.CharField(max_length=50)
+
+
+class Robot(Machine):
+    """A proxy."""
+
+    class Meta:
+        proxy = True
+
+
+class Battery(models.Model):
+    """Links to a proxy."""
+
+    robot = models.ForeignKey(Robot, on_delete=models.CASCADE)
+    text = models.CharField(max_length=50)
+
+
+class Trattoria(Restaurant):
+    """A proxy of a child."""
+
+    class Meta:
+        proxy = True

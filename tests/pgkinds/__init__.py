@@ -1,0 +1,1 @@
+"""A test app with the fields and constraints that only PostgreSQL has."""
