@@ -64,6 +64,10 @@ class Clashes:
             *(name for expression in identity.expressions for name in find_references(expression)),
             *(find_references(identity.condition) if identity.condition is not None else ()),
         ]
+        generated = {field.name: field for field in identity.model._meta.local_fields if field.generated}
+        for name in list(references):
+            if name in generated:
+                references += find_references(generated[name].expression)
         return {own[name.split("__")[0]] for name in references if name.split("__")[0] in own}
 
     def check(self, model: type[Model], created: Sequence[Key], updated: Sequence[Change]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gestore_sync.digests import get_name_code, join_digests, make_digest, split_digests
+from gestore_sync.digests import get_name_code, make_digest, split_digests
 from gestore_sync.layouts import Layout
 from gestore_sync.refs import NEW
 
@@ -39,13 +39,9 @@ def decide(
     otherwise.
     """
     names = layout.names
-    differing = [
-        number
-        for number, name in enumerate(names)
-        if name not in layout.key_names and not layout.is_same(number, mine[number], theirs[number])
-    ]
+    differing = layout.find_differing(mine, theirs)
     if not differing:
-        return Decision(digests=make_row_digests(layout, mine))
+        return Decision(digests=layout.digest(mine))
     known = split_digests(digests or b"")
     write, kept, disputed = [], [], []
     only_mine = only_theirs = False
@@ -82,13 +78,6 @@ def decide(
 def digest_value(layout: Layout, number: int, value: Any) -> bytes:
     """The digest of the value in one column."""
     return make_digest(layout.normalize(number, value))
-
-
-def make_row_digests(layout: Layout, values: Sequence[Any]) -> bytes:
-    """The digests of a whole row."""
-    return join_digests(
-        layout.names, [layout.normalize(number, value) for number, value in enumerate(values)]
-    )
 
 
 def make_kept_digests(

@@ -7,7 +7,7 @@ for its value; so a field that came or went since does not disturb the others.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
@@ -32,24 +32,40 @@ def make_digest(value: Any) -> bytes:
 
 def to_text(value: Any) -> str:
     """One text for all values that are equal, however a database gave them."""
-    if value is None:
-        return "n"
-    kind = type(value)
-    if kind is str:
-        return "s" + value
-    if kind is bool or kind is int:
-        return f"i{int(value)}"
-    if kind is datetime:
-        return "d" + (value if value.tzinfo is None else value.astimezone(UTC)).isoformat()
-    if kind is Decimal:
-        return "i" + format(value.normalize(), "f") if value.is_finite() else f"f{value}"
-    if kind is float:
-        return f"i{int(value)}" if value.is_integer() and abs(value) < 2**53 else f"f{value!r}"
+    writer = WRITERS.get(type(value))
+    if writer is not None:
+        return writer(value)
     if isinstance(value, (bytes, memoryview, bytearray)):
         return "b" + bytes(value).hex()
     if isinstance(value, (list, tuple)):
         return "l" + "".join(f"{len(text)}:{text}" for text in map(to_text, value))
     return f"o{value}"
+
+
+def write_moment(value: datetime) -> str:
+    """A moment, in UTC where its time zone is known."""
+    return "d" + (value if value.tzinfo is None or value.tzinfo is UTC else value.astimezone(UTC)).isoformat()
+
+
+def write_decimal(value: Decimal) -> str:
+    """A decimal number without needless zeros."""
+    return "i" + format(value.normalize(), "f") if value.is_finite() else f"f{value}"
+
+
+def write_float(value: float) -> str:
+    """A float; whole ones as integers, because some databases give them as such."""
+    return f"i{int(value)}" if value.is_integer() and abs(value) < 2**53 else f"f{value!r}"
+
+
+WRITERS: dict[type, Callable[[Any], str]] = {
+    type(None): lambda value: "n",
+    str: lambda value: "s" + value,
+    int: lambda value: f"i{value}",
+    bool: lambda value: f"i{value:d}",
+    datetime: write_moment,
+    Decimal: write_decimal,
+    float: write_float,
+}
 
 
 def join_digests(names: Iterable[str], values: Iterable[Any]) -> bytes:

@@ -19,7 +19,6 @@ from django.utils import timezone
 
 from gestore_sync.adapters import Adapter, Node, TreeChanges
 from gestore_sync.conf import get_signal_mode
-from gestore_sync.digests import get_name_code, make_digest
 from gestore_sync.exceptions import WriteFailed
 from gestore_sync.identity import has_automatic_key
 from gestore_sync.layouts import LOST, TREE_PARENT, Layout
@@ -154,7 +153,7 @@ class Executor:
         for row in operation.rows:
             values = self._translate(layout, row)
             target = self.counterparts.get(model, row[0])
-            notes.append((row[0], target, True, self._digest(layout, values, range(len(values)))))
+            notes.append((row[0], target, True, layout.digest(values)))
             self._defer(layout, target, values)
             keys.append((row[0], target))
             rows.append([*values[: len(layout.columns)], *fill(target)])
@@ -229,7 +228,7 @@ class Executor:
                             change.row[0],
                             change.target,
                             change.created,
-                            change.digests + self._digest(layout, values, columns),
+                            change.digests + layout.digest(values, columns),
                         )
                         for columns, changes in by_columns.items()
                         for change, values in changes
@@ -267,12 +266,6 @@ class Executor:
             self._try(model, keys, rows, lambda some: self.writer.update(model, fields, some))
 
         self.sender.around_save(model, instances, write, created=False)
-
-    def _digest(self, layout: Layout, values: Sequence[Any], numbers: Any) -> bytes:
-        return b"".join(
-            get_name_code(layout.names[number]) + make_digest(layout.normalize(number, values[number]))
-            for number in numbers
-        )
 
     # Links that are written after both rows exist
 

@@ -90,15 +90,18 @@ def find_configured(model: type[Model]) -> tuple[str, ...]:
 
 
 def iter_unique(model: type[Model]) -> Iterator[Identity]:
-    """Unique fields, ``unique_together`` and unique constraints in the table of ``model``, without the primary key."""
+    """Unique fields, ``unique_together`` and unique constraints in the table of ``model``, without the primary key.
+
+    A conditional constraint identifies nothing, and neither does an optional one-to-one field: it says what an object
+    has at the moment, not which one it is.
+    """
     for field in model._meta.local_concrete_fields:
         if field.unique and not field.primary_key:
-            yield Identity(model, f"unique {field.name}", (field.name,), locates=not field.null)
+            locates = not (field.null and field.is_relation)
+            yield Identity(model, f"unique {field.name}", (field.name,), locates=locates)
     for names in model._meta.unique_together:
         if all(model._meta.get_field(name) in model._meta.local_fields for name in names):
-            yield Identity(
-                model, f"unique {', '.join(names)}", tuple(names), locates=not has_null(model, names)
-            )
+            yield Identity(model, f"unique {', '.join(names)}", tuple(names))
     for constraint in model._meta.constraints:
         if isinstance(constraint, UniqueConstraint):
             yield Identity(
@@ -107,10 +110,5 @@ def iter_unique(model: type[Model]) -> Iterator[Identity]:
                 tuple(constraint.fields),
                 tuple(constraint.expressions),
                 constraint.condition,
-                locates=constraint.condition is None and not has_null(model, constraint.fields),
+                locates=constraint.condition is None,
             )
-
-
-def has_null(model: type[Model], names: Iterable[str]) -> bool:
-    """Whether one of the fields may be null."""
-    return any(getattr(model._meta.get_field(name), "null", False) for name in names)

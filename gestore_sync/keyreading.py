@@ -58,8 +58,13 @@ def find_natural_key(model: AnyModel) -> NaturalKey | None:
 
 
 def find_natural_manager(model: AnyModel) -> Any:
-    """The manager of ``model`` with ``get_by_natural_key()``: the default one, else the first that has it."""
-    managers = [model._default_manager, *model._meta.managers]
+    """The manager of ``model`` with ``get_by_natural_key()``; None without one.
+
+    Of several it is the ``objects`` of a NaturalKeyModel, then the default manager, then the first.
+    """
+    managers: list[Any] = [model._default_manager, *model._meta.managers]
+    if hasattr(model, "_natural_key"):
+        managers.insert(0, model._meta.managers_map.get("objects"))
     return next((manager for manager in managers if hasattr(manager, "get_by_natural_key")), None)
 
 
@@ -85,12 +90,10 @@ def _find_natural_key(model: AnyModel, pending: frozenset[AnyModel]) -> NaturalK
     return NaturalKey(model, paths, allow_many=_asks_for_fields(manager) and manager.allow_many)
 
 
-def _find_declared_paths(model: Any, manager: Any) -> tuple[str, ...] | None:
-    """The fields of a model whose two methods are both ours."""
+def _find_declared_paths(model: AnyModel, manager: Any) -> tuple[str, ...] | None:
+    """The fields of a NaturalKeyModel whose two methods are both ours."""
     method = inspect.getattr_static(model, "natural_key")
     if not getattr(method, "reads_fields", False) or not _asks_for_fields(manager):
-        return None
-    if tuple(manager.fields) != tuple(model._natural_key):
         return None
     return tuple(canonical_path(model, path) for path in manager.fields)
 
@@ -228,21 +231,21 @@ def _look_up_part(manager: Any, path: str, part: Any, trace: Trace) -> Any:
 
 
 def _make_probe_manager(manager: Any, trace: Trace) -> Any:
-    """A copy of ``manager`` whose ``get()`` is noted and whose ``get_queryset()`` ends the run."""
+    """A copy of ``manager`` whose ``get()`` is only noted."""
     if type(manager).get is not Manager.get or manager._queryset_class.get is not QuerySet.get:
         trace.refuse()
 
     def get(self: Any, *args: Any, **lookups: Any) -> Found:
-        return trace.refuse() if args or not lookups else trace.find(self.model, lookups)
+        return trace.refuse() if args else trace.find(self.model, lookups)
 
     probe = copy.copy(manager)
-    probe.__class__ = type("ProbeManager", (type(manager),), {"get": get, "get_queryset": trace.refuse})
+    probe.__class__ = type("ProbeManager", (type(manager),), {"get": get})
     return probe
 
 
 def _with_stand_ins(function: FunctionType, trace: Trace) -> Callable[..., Any]:
     """``function``, but the models that it names are stand-ins whose managers only note look-ups."""
-    names = {name: function.__globals__.get(name) for name in function.__code__.co_names}
+    names: dict[str, Any] = {name: function.__globals__.get(name) for name in function.__code__.co_names}
     stand_ins = {name: _StandIn(value, trace) for name, value in names.items() if _is_model(value)}
     namespace = {**function.__globals__, **stand_ins}
     name, defaults, closure = function.__name__, function.__defaults__, function.__closure__

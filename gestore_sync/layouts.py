@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ from django.db.models import F, Field, JSONField, Model, QuerySet, TextField
 from django.db.models.fields.generated import GeneratedField
 from django.db.models.functions import Cast
 
-from gestore_sync.digests import canonize_json
+from gestore_sync.digests import WRITERS, canonize_json, get_name_code, make_digest
 from gestore_sync.identity import has_automatic_key
 from gestore_sync.links import FOREIGN, GENERIC, TREE, Link, LinkGraph, find_generic_target, to_key
 from gestore_sync.reading import iter_rows
@@ -209,13 +209,47 @@ class Layout:
             return mine == theirs or canonize_json(mine) == canonize_json(theirs)
         return is_equal(column.field, mine, theirs)
 
+    def find_differing(self, mine: Sequence[Any], theirs: Sequence[Any]) -> list[int]:
+        """The numbers of the columns, the primary key's left out, in which the values differ."""
+        if mine == theirs:
+            return []
+        return [
+            number
+            for number, name in enumerate(self.names)
+            if name not in self.key_names and not self.is_same(number, mine[number], theirs[number])
+        ]
+
+    def digest(self, values: Sequence[Any], numbers: Iterable[int] | None = None) -> bytes:
+        """The digests of the values in these columns (default: all)."""
+        if numbers is None:
+            digesters = self._digesters
+        else:
+            numbers = list(numbers)
+            digesters = [self._digesters[number] for number in numbers]
+            values = [values[number] for number in numbers]
+        return b"".join([digester(value) for digester, value in zip(digesters, values, strict=True)])
+
+    @cached_property
+    def _digesters(self) -> list[Callable[[Any], bytes]]:
+        return [self._make_digester(number, name) for number, name in enumerate(self.names)]
+
+    def _make_digester(self, number: int, name: str) -> Callable[[Any], bytes]:
+        code = get_name_code(name)
+        if number < len(self.columns) and self.columns[number].is_json:
+            return lambda value: code + make_digest(self.normalize(number, value))
+
+        def digest(value: Any) -> bytes:
+            return code + make_digest(value if type(value) in WRITERS else self.normalize(number, value))
+
+        return digest
+
     def normalize(self, number: int, value: Any) -> Any:
         """A value as it goes into digests."""
         if value is not None and number < len(self.columns):
             column = self.columns[number]
             if column.is_json:
                 return canonize_json(value)
-            if not isinstance(value, PLAIN_TYPES):
+            if type(value) not in WRITERS and not isinstance(value, PLAIN_TYPES):
                 return column.field.get_prep_value(value)
         return value
 

@@ -139,7 +139,10 @@ class LinkGraph:
         return self._adapters[model]
 
     def _iter_links(self, model: type[Model]) -> Iterator[Link]:
+        skipped = set(getattr(model, "SYNCHRO_SKIP", ()))
         for field in model._meta.local_fields:
+            if {field.name, field.attname} & skipped:
+                continue
             if isinstance(field, ForeignObject) and isinstance(field.remote_field.model, type):
                 yield make_foreign_link(model, field)
         for private in model._meta.private_fields:

@@ -36,6 +36,11 @@ def freeze(value: Any) -> Any:
     return bytes(value) if isinstance(value, memoryview) else value
 
 
+def is_null(field: Any, value: Any) -> bool:
+    """Whether the database has null for a value, also where the field reads it as an empty text."""
+    return value is None or (value == "" and field is not None and field.get_prep_value(value) is None)
+
+
 @dataclass(frozen=True, slots=True)
 class Component:
     """One of the values of an identity: where it is read, on both sides, and how a link in it is rewritten."""
@@ -135,7 +140,7 @@ class IdentityReader:
     def _resolve_part(self, at: int, values: Sequence[Any], counterparts: Counterparts, source: str) -> Any:
         component, value = self.components[at], values[at]
         if value is None or component.kind == PLAIN:
-            return freeze(value)
+            return None if is_null(component.field, value) else freeze(value)
         target, key = component.target, value
         if component.kind == OBJECT_ID:
             content_type = values[self.type_places[at]]

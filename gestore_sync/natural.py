@@ -20,7 +20,14 @@ from django.dispatch import receiver
 from gestore_sync.keyreading import NaturalKey, find_natural_key, find_natural_manager, natural_key_of
 from gestore_sync.paths import get_linked_model, resolve_path
 
-__all__ = ["NaturalKey", "NaturalKeyModel", "NaturalManager", "find_natural_key", "natural_key_of"]
+__all__ = [
+    "NaturalKey",
+    "NaturalKeyModel",
+    "NaturalManager",
+    "find_natural_key",
+    "find_natural_manager",
+    "natural_key_of",
+]
 
 AnyManager = type[Manager[Any]]
 
@@ -111,7 +118,10 @@ class NaturalManager(Manager[Any]):
                 raise ValueError(f"A migration cannot import {part.__qualname__} from {part.__module__}.")
         if self._constructor_args != _get_constructor_args(type(self)):
             raise ValueError(f"A migration cannot make {manager.__qualname__} with arguments of its own.")
-        return (False, f"{base.__module__}.{base.__qualname__}", None, *self._constructor_args)
+        path = f"{base.__module__}.{base.__qualname__}"
+        if base is NaturalManager:
+            path = "gestore_sync.NaturalManager"
+        return (False, path, None, *self._constructor_args)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         made = type(self)

@@ -324,6 +324,8 @@ class Planner:
 
     def _fill_report(self) -> None:
         report = self.plan.report
+        for name in report.COUNTS:
+            setattr(report, name, +getattr(report, name))
         report.mentions = dict(self.subgraph.mentions)
         report.why = self.subgraph.count_why()
         report.left_behind = count_left_behind(self.subgraph, self.counterparts)

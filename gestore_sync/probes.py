@@ -27,16 +27,18 @@ SPECIAL_METHODS = (
     *("ceil", "neg", "pos", "abs", "invert", "enter", "exit", "aenter", "aexit", "await", "aiter", "anext"),
     *("copy", "deepcopy", "reduce", "reduce_ex", "getstate", "sizeof", "contains"),
 )
-OPERATORS = ("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "divmod", "pow", "lshift", "rshift")
-OPERATORS = (*OPERATORS, "and", "or", "xor")
+OPERATORS = (
+    *("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "divmod", "pow", "lshift", "rshift"),
+    *("and", "or", "xor"),
+)
 
 
-class Unreadable(BaseException):
-    """What was done cannot be told as fields. No Exception, so that ``except Exception`` cannot hide it."""
+class Unreadable(Exception):
+    """What was done cannot be told as fields."""
 
 
 class Trace:
-    """What happened in one run: whether a value was used, and how many look-ups were made.
+    """What happened in one run: whether a value was used (even if hidden), and the number of look-ups.
 
     The look-up with the number ``failing`` raises the model's exception of the name ``failure``.
     """
@@ -55,7 +57,7 @@ class Trace:
                 result = call()
         # A model's own methods may raise anything when their values refuse every use. Whatever it is, it says
         # one thing: they do more than pass values on. With real values they are called elsewhere.
-        except (Exception, Unreadable) as error:
+        except Exception as error:
             raise Unreadable from error
         if self.used:
             raise Unreadable
@@ -119,7 +121,8 @@ def get_content(opaque: Opaque) -> Any:
 
 
 def _refuse_use(self: Opaque, *args: Any, **kwargs: Any) -> NoReturn:
-    object.__getattribute__(self, "trace").refuse()
+    trace: Trace = object.__getattribute__(self, "trace")
+    trace.refuse()
 
 
 for _name in (*SPECIAL_METHODS, *(prefix + name for prefix in ("", "r", "i") for name in OPERATORS)):

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from django.db import connections
-from django.db.models import CompositePrimaryKey, F, Lookup, Model, Q, QuerySet
+from django.db.models import CompositePrimaryKey, F, IntegerField, Lookup, Model, Q, QuerySet
 
-from gestore_sync.refs import Key, iter_chunks
+from gestore_sync.refs import Key, iter_chunks, resolve_key_field
 
 KEYS_PER_QUERY = 50_000
 COMPOSITE_KEYS_PER_QUERY = 250
@@ -26,7 +26,14 @@ class AnyOf(Lookup):  # type: ignore[type-arg]
 
     def _get_values(self, connection: Any) -> list[Any]:
         field: Any = self.lhs.output_field
+        if self._is_all_integers():
+            return list(self.rhs)
         return [field.get_db_prep_value(value, connection, prepared=False) for value in self.rhs]
+
+    def _is_all_integers(self) -> bool:
+        return isinstance(resolve_key_field(self.lhs.output_field), IntegerField) and all(
+            type(value) is int for value in self.rhs
+        )
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
         lhs, params = compiler.compile(self.lhs)
@@ -35,6 +42,8 @@ class AnyOf(Lookup):  # type: ignore[type-arg]
 
     def as_postgresql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
         lhs, params = compiler.compile(self.lhs)
+        if self._is_all_integers():
+            return f"{lhs} = ANY(%s::bigint[])", [*params, f"{{{','.join(map(str, self.rhs))}}}"]
         return f"{lhs} = ANY(%s)", [*params, self._get_values(connection)]
 
     def as_sqlite(self, compiler: Any, connection: Any) -> tuple[str, Any]:

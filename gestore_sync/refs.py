@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from django.db.models import CompositePrimaryKey, Field, ForeignObject, IntegerField, Model
@@ -116,22 +116,28 @@ class New:
 UNKNOWN = Unknown()
 NEW = New()
 
-_UNKNOWN_CODE = -(2**63)
-_NEW_CODE = -(2**63) + 1
+_STATES = (UNKNOWN, NEW)
+_KNOWN = len(_STATES)
+
+
+COMPACT_FROM = 100_000
+"""From so many keys on a map is kept in two arrays: slower to ask, but an eighth of the memory."""
 
 
 class KeyMap:
     """Source key → target key (or NEW, or UNKNOWN) for a fixed set of keys of one model."""
 
-    def __init__(self, model: type[Model], keys: Iterable[Key]) -> None:
-        self._integer = has_integer_key(model)
-        self._keys: Any
+    def __init__(self, model: type[Model], keys: Sequence[Key]) -> None:
+        self._compact = has_integer_key(model) and len(keys) >= COMPACT_FROM
+        self._keys: Any = ()
         self._values: Any
-        if self._integer:
+        self._states = bytearray()
+        if self._compact:
             self._keys = array("q", sorted(keys))
-            self._values = array("q", [_UNKNOWN_CODE]) * len(self._keys)
+            self._values = array("q", bytes(8 * len(self._keys)))
+            self._states = bytearray(len(self._keys))
         else:
-            self._values = dict.fromkeys(keys, UNKNOWN)
+            self._values = dict.fromkeys(sorted(keys) if has_integer_key(model) else keys, UNKNOWN)
 
     def __len__(self) -> int:
         return len(self._values)
@@ -141,39 +147,42 @@ class KeyMap:
         return at if at < len(self._keys) and self._keys[at] == key else -1
 
     def __contains__(self, key: Key) -> bool:
-        return self._find(key) >= 0 if self._integer else key in self._values
+        return self._find(key) >= 0 if self._compact else key in self._values
 
     def get(self, key: Key) -> Key | New | Unknown:
         """The target key of ``key``; UNKNOWN also where ``key`` is not one of the map's."""
-        if not self._integer:
+        if not self._compact:
             return self._values.get(key, UNKNOWN)
         at = self._find(key)
-        value = self._values[at] if at >= 0 else _UNKNOWN_CODE
-        if value > _NEW_CODE:
-            return value
-        return NEW if value == _NEW_CODE else UNKNOWN
+        if at < 0:
+            return UNKNOWN
+        state = self._states[at]
+        return self._values[at] if state == _KNOWN else _STATES[state]
 
     def set(self, key: Key, value: Key | New) -> None:
         """Note the counterpart of ``key``, which must be one of the map's keys."""
-        if not self._integer:
+        if not self._compact:
             self._values[key] = value
-        else:
-            self._values[self._find(key)] = _NEW_CODE if value is NEW else value
+            return
+        at = self._find(key)
+        self._states[at] = _STATES.index(NEW) if value is NEW else _KNOWN
+        if value is not NEW:
+            self._values[at] = value
+
+    def _iter_all(self) -> Iterator[tuple[Key, Key | New | Unknown]]:
+        if not self._compact:
+            yield from self._values.items()
+            return
+        for key, value, state in zip(self._keys, self._values, self._states, strict=True):
+            yield key, value if state == _KNOWN else _STATES[state]
 
     def iter_new(self) -> Iterator[Key]:
-        """The keys that are marked NEW, in a fixed order."""
-        if self._integer:
-            return (key for key, value in zip(self._keys, self._values, strict=True) if value == _NEW_CODE)
-        return (key for key, value in self._values.items() if value is NEW)
+        """The keys that are marked NEW, in a fixed order: that of the source's keys where they are integers."""
+        return (key for key, value in self._iter_all() if value is NEW)
 
     def items(self) -> Iterator[tuple[Key, Key]]:
         """``(source key, target key)`` of all that have a counterpart."""
-        if self._integer:
-            pairs = zip(self._keys, self._values, strict=True)
-            return ((key, value) for key, value in pairs if value > _NEW_CODE)
-        return (
-            (key, value) for key, value in self._values.items() if value is not NEW and value is not UNKNOWN
-        )
+        return ((key, value) for key, value in self._iter_all() if value is not NEW and value is not UNKNOWN)
 
 
 def iter_chunks(keys: Sequence[Key], size: int) -> Iterator[list[Key]]:

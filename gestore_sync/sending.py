@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from django.db import DatabaseError
 from django.db.models import JSONField, Model
 from django.db.models.signals import (
     m2m_changed,
@@ -17,9 +18,10 @@ from django.db.models.signals import (
 from django.dispatch import Signal
 
 from gestore_sync.conf import get_signal_mode
+from gestore_sync.exceptions import GestoreSyncError, WriteFailed
 from gestore_sync.links import LinkGraph, Membership
 from gestore_sync.reading import get_queryset, match_keys
-from gestore_sync.refs import Key
+from gestore_sync.refs import Key, Ref
 
 OURS = __name__.partition(".")[0]
 
@@ -85,13 +87,11 @@ class Sender:
         instances = [make_instance(model, self.using, row) for row in rows]
         for instance in instances:
             instance._state.adding = created
-            pre_save.send(model, instance=instance, raw=True, using=self.using, update_fields=None)
+            self._send(pre_save, model, instance, raw=True, update_fields=None)
         write()
         for instance in instances:
             instance._state.adding = False
-            post_save.send(
-                model, instance=instance, created=created, raw=True, using=self.using, update_fields=None
-            )
+            self._send(post_save, model, instance, created=created, raw=True, update_fields=None)
 
     def around_delete(self, model: type[Model], keys: Sequence[Key], write: Callable[[], None]) -> None:
         """Delete a batch and send ``pre_delete`` before and ``post_delete`` after it for each row."""
@@ -107,10 +107,22 @@ class Sender:
             self._around_members(model, rows, write, "remove")
             return
         for instance in instances:
-            pre_delete.send(model, instance=instance, using=self.using, origin=instance)
+            self._send(pre_delete, model, instance, origin=instance)
         write()
         for instance in instances:
-            post_delete.send(model, instance=instance, using=self.using, origin=instance)
+            self._send(post_delete, model, instance, origin=instance)
+
+    def _send(self, signal: Signal, sender: type[Model], instance: Model, **arguments: Any) -> None:
+        try:
+            signal.send(sender, instance=instance, using=self.using, **arguments)
+        except (DatabaseError, GestoreSyncError):
+            raise
+        except Exception as error:
+            raise WriteFailed(
+                f"A receiver of signals failed for {Ref(type(instance), instance.pk)} of the target {self.using!r}: "
+                f"{type(error).__name__}: {error}. Nothing was written. Mend the receiver (raw=True tells it a copy), or "
+                'set GESTORE_SYNC["SIGNALS"] to "none" for this model.'
+            ) from error
 
     def _around_members(
         self, through: type[Model], rows: Iterable[Mapping[str, Any]], write: Callable[[], None], action: str
@@ -125,14 +137,14 @@ class Sender:
         owners = list(get_queryset(owner.target, self.using).filter(**{path: list(members)}))
         for when in ("pre", "post"):
             for instance in owners:
-                m2m_changed.send(
+                self._send(
+                    m2m_changed,
                     through,
-                    instance=instance,
+                    instance,
                     action=f"{when}_{action}",
                     reverse=False,
                     model=other.target,
                     pk_set=members[getattr(instance, owner.field.target_field.attname)],
-                    using=self.using,
                 )
             if when == "pre":
                 write()

@@ -15,6 +15,7 @@ from gestore_sync.refs import Key, Ref, make_key_list, make_key_set
 from gestore_sync.scope import Role, Scope
 
 ROOT = "root"
+ROLES = tuple(sorted(Role, reverse=True))
 
 
 class Members:
@@ -94,7 +95,7 @@ class Subgraph:
 
     def find_role(self, model: type[Model], key: Key) -> Role | None:
         """The role of an object: the greatest by which it was reached."""
-        for role in sorted(Role, reverse=True):
+        for role in ROLES:
             members = self.members.get((model, role))
             if members is not None and key in members.seen:
                 return role

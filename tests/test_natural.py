@@ -270,6 +270,15 @@ class TestFinding:
         assert city.natural_key() == ("PL", "Toruń")
         assert City.objects.db_manager(alias).get_by_natural_key("PL", "Toruń") == city
 
+    def test_a_column_of_a_link_is_given_as_it_is(self, alias: str) -> None:
+        course = make_course(alias)
+        again = naturals.CourseByNumber.objects.using(alias).get()
+
+        assert again.natural_key() == (course.organization.pk, "python")
+        assert naturals.CourseByNumber.objects.db_manager(alias).get_by_natural_key(
+            *again.natural_key()
+        ) == naturals.CourseByNumber(pk=course.pk)
+
     def test_a_path_leads_through_links(self, alias: str) -> None:
         lesson = Lesson.objects.using(alias).create(course=make_course(alias), number=1)
         room = Room.objects.using(alias).create(number=5)
@@ -353,7 +362,7 @@ class TestMigrations:
         exec("\n".join(imports), names)
         again = eval(written, names)
 
-        assert written.startswith("gestore_sync.natural.NaturalManager(")
+        assert written.startswith("gestore_sync.NaturalManager(")
         assert again == manager
         assert (again.fields, again.allow_many, again.use_in_migrations) == (("number", "code"), True, True)
 
@@ -374,7 +383,7 @@ class TestMigrations:
         assert historical.objects.fields == ("code",)
 
     def test_a_manager_that_no_migration_uses_changes_no_migration(self) -> None:
-        for model in (Organization, Tag, Course, OnlineCourse, OpenCourse, Person):
+        for model in (Organization, Tag, Course, OnlineCourse, OpenCourse, Person, Poster):
             assert ModelState.from_model(model).managers == []
 
     def test_managers_are_equal_when_made_with_the_same_arguments(self) -> None:
@@ -726,6 +735,9 @@ READABLE = [
     (City, ("country", "name")),
     (Note, ("content_type", "object_id", "text")),
     (Node, ("name", "parent")),
+    (naturals.Branch, ("name", "parent__name")),
+    (naturals.CourseByNumber, ("organization", "code")),
+    (naturals.Twofold, ("code",)),
     (NumberedSheet, ("code", "number")),
     (Page, ("code",)),
     (naturals.Plain, ("code", "day")),
@@ -740,6 +752,8 @@ READABLE = [
     (naturals.Nested, ("course", "code")),
     (naturals.NestedForOurs, ("course", "code")),
     (naturals.ToField, ("country", "code")),
+    (naturals.ToFieldThrough, ("country", "code")),
+    (naturals.ToFieldByPk, ("country", "code")),
     (naturals.Hidden, ("code", "day")),
     (naturals.NullTolerant, ("owner", "code")),
     (naturals.NullIntolerant, ("owner", "code")),
@@ -776,6 +790,9 @@ UNREADABLE = [
     naturals.OwnQuerySetGet,
     naturals.RelatedFallback,
     naturals.RelatedFilter,
+    naturals.SecondFallback,
+    naturals.Elsewhere,
+    naturals.Climbing,
     naturals.LaxAccount,
 ]
 

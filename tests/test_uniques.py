@@ -7,7 +7,7 @@ import pytest
 from django.db import models
 
 from gestore_sync.exceptions import GestoreSyncError
-from tests.conftest import Pair
+from tests.conftest import DATABASES, Pair
 from tests.kinds.making import make, make_crowd, make_many
 from tests.kinds.models import (
     Address,
@@ -28,6 +28,12 @@ from tests.kinds.models import (
 )
 from tests.kinds.pushing import Sync, content, restart_numbers, watched
 from tests.pgkinds.models import Crate, Step
+
+POSTGRESQL = pytest.param(
+    Pair("pg_local", "pg_remote"),
+    id="postgresql-postgresql",
+    marks=pytest.mark.django_db(databases=DATABASES),
+)
 
 
 @pytest.fixture
@@ -217,9 +223,14 @@ def test_many_unique_positions_shift_at_once(sync: Sync) -> None:
     sync.assert_nothing_to_do(queue)
 
 
-def test_positions_trade_places_under_a_deferred_constraint(sync: Sync) -> None:
-    if not sync.has(Step):
-        pytest.skip("Deferrable unique constraints are PostgreSQL's.")
+@pytest.fixture(params=[POSTGRESQL])
+def pg_sync(request: pytest.FixtureRequest) -> Iterator[Sync]:
+    with watched(request.param) as sync:
+        yield sync
+
+
+def test_positions_trade_places_under_a_deferred_constraint(pg_sync: Sync) -> None:
+    sync = pg_sync
     make_crowd(sync.target, Step, Crate)
     crate = make(Crate, sync.source, name="ours")
     for position, name in enumerate("abc", start=1):

@@ -1,14 +1,15 @@
-"""Materialized paths: the path of a node is its parent's and, in a fixed length, its number among its siblings."""
+"""Materialized paths: a node's path is its parent's and, in a fixed length, its number among its siblings."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
 from itertools import count
+from operator import or_
 from typing import Any
 
-from django.db import connections
-from django.db.models import F
+from django.db.models import Q
 from django.db.models.functions import Length
 
 from gestore_sync.adapters import TreeChanges
@@ -19,6 +20,11 @@ from gestore_sync.refs import Key
 
 LONGEST = 10_000
 """How long a path may get where the column sets no limit."""
+
+MANY = 100
+"""From how many separate ranges of paths on all between the first and the last is read."""
+
+EVERY = Q()
 
 
 class Paths:
@@ -68,41 +74,35 @@ class Paths:
         rows = get_queryset(self.model, self.using).filter(match("path", paths))
         return dict(rows.values_list("path", "pk"))
 
-    def iter_families(self, parents: Iterable[Key | None]) -> Iterator[tuple[Key, str, Key | None]]:
-        """``(pk, path, parent)`` of all children of these nodes, siblings in order; None has the roots."""
-        parents = set(parents)
-        if None in parents:
-            rows = get_queryset(self.model, self.using).order_by("path").values_list("pk", "path")
-            for pk, path in rows.alias(length=Length("path")).filter(length=self.steplen):
-                yield pk, path, None
-        if parents - {None}:
-            yield from self.iter_below(parents - {None}, self.steplen)
+    def iter_families(self, parents: Mapping[Key | None, str]) -> Iterator[tuple[Key, str, Key | None]]:
+        """``(pk, path, parent)`` of all children of nodes with these paths; None with an empty path has the roots."""
+        below = {path: pk for pk, path in parents.items() if path}
+        for tops in (below, {"": None} if None in parents else {}):
+            lengths = {len(path) + self.steplen for path in tops}
+            for pk, path in self.iter_below(tops, self.steplen, match(Length("path"), lengths)):
+                if self.get_parent(path) in tops:
+                    yield pk, path, tops[self.get_parent(path)]
 
-    def iter_below(self, pks: Iterable[Key], reach: int | None = None) -> Iterator[tuple[Key, str, Key]]:
-        """``(pk, path, pk of the node above)`` of what stands below these nodes, by path.
+    def iter_below(
+        self, tops: Iterable[str], reach: int | None = None, condition: Any = EVERY
+    ) -> Iterator[tuple[Key, str]]:
+        """``(pk, path)`` of what stands below these paths, in the order of the paths, and perhaps of others.
 
-        ``reach``: only what has a path that is so many signs longer.
+        ``reach``: by how many signs the paths are longer at most; ``condition``: a further filter.
         """
-        rows = get_queryset(self.model, self.using).filter(match("pk", pks))
-        tops = rows.values(top_pk=F("pk"), top_path=F("path"))
-        tops_sql, params = tops.query.get_compiler(self.using).as_sql()
-        connection, meta = connections[self.using], self.model._meta
-        quote = connection.ops.quote_name
-        table, pk, path = quote(meta.db_table), quote(meta.pk.column), quote(meta.get_field("path").column)
-        bound = "CONCAT(top_path, %s)" if connection.vendor == "mysql" else "(top_path || %s)"
-        sql = (
-            f"SELECT node.{pk}, node.{path}, top_pk FROM ({tops_sql}) tops CROSS JOIN {table} node "
-            f"WHERE node.{path} BETWEEN {bound} AND {bound}"
-        )
-        highest = self.model.alphabet[-1] * (reach or self._max_length or LONGEST)
-        params = [*params, self.model.alphabet[0] * self.steplen, highest]
-        if reach is not None:
-            sql += f" AND LENGTH(node.{path}) = LENGTH(top_path) + %s"
-            params.append(reach)
-        with connection.cursor() as cursor:
-            cursor.execute(f"{sql} ORDER BY node.{path}", params)
-            for node, at, top in cursor.fetchall():
-                yield meta.pk.to_python(node), at, meta.pk.to_python(top)
+        first = self.model.alphabet[0] * self.steplen
+        last = self.model.alphabet[-1] * (reach or self._max_length or LONGEST)
+        bounds: list[tuple[str, str]] = []
+        for path in sorted(tops):
+            if bounds and path <= bounds[-1][1]:
+                bounds[-1] = (bounds[-1][0], max(bounds[-1][1], path + last))
+            else:
+                bounds.append((path + first, path + last))
+        if len(bounds) > MANY:
+            bounds = [(bounds[0][0], bounds[-1][1])]
+        between = reduce(or_, (Q(path__range=bound) for bound in bounds), Q(pk__in=[]))
+        rows = get_queryset(self.model, self.using).filter(between, condition).order_by("path")
+        yield from rows.values_list("pk", "path").iterator()
 
 
 def find_above(paths: Iterable[str], tops: Iterable[str]) -> Iterator[tuple[str, str | None]]:
@@ -140,15 +140,14 @@ class PathMending:
         wanted = self._find_paths()
         moves = {pk: (self.now[pk], path) for pk, path in wanted.items() if path != self.now[pk]}
         moves.update(self._move_below(wanted, moves))
-        rows = ((path, len(path) // self.paths.steplen, pk) for path, pk in self._order_writes(moves))
-        update_rows(self.model, self.using, ("path", "depth"), rows)
+        self._write(moves)
         self._count()
 
     def _count(self) -> None:
         """Write the number of children where it is another one."""
         sizes = {pk: len(family) for pk, family in self.families.items() if pk is not None}
         counts = iter_rows(self.model, self.using, list(sizes), ("numchild",))
-        wrong = [(sizes[pk], pk) for pk, count in counts if count != sizes[pk]]
+        wrong = ((pk, [sizes[pk]]) for pk, count in counts if count != sizes[pk])
         update_rows(self.model, self.using, ("numchild",), wrong)
 
     def _read(self) -> None:
@@ -159,7 +158,8 @@ class PathMending:
         self.now.update((pk, path) for path, pk in left.items())
         parents = {*wanted.values(), *(self.bereaved & self.now.keys()), *left.values()}
         self.families = {parent: [] for parent in parents}
-        for pk, path, parent in self.paths.iter_families(parents - placed):
+        old = {parent: "" if parent is None else self.now[parent] for parent in parents - placed}
+        for pk, path, parent in self.paths.iter_families(old):
             self.now[pk] = path
             self.families[parent].append(pk)
 
@@ -239,30 +239,23 @@ class PathMending:
     def _move_below(
         self, wanted: Mapping[Key, str], moves: Mapping[Key, tuple[str, str]]
     ) -> Iterator[tuple[Key, tuple[str, str]]]:
-        """``(pk, (path now, path wanted))`` of what stands below moving nodes and has no new number itself."""
+        """``(pk, (path now, path wanted))`` of what stands below moving nodes and is not numbered itself."""
         moving = {self.now[pk]: pk for pk in moves if pk not in self.siblings.placed}
         if not moving:
             return
-        tops = [moving[path] for path, top in find_above((), moving) if top is None]
-        below = {path: pk for pk, path, _ in self.paths.iter_below(tops) if pk not in self.parents}
+        below = {path: pk for pk, path in self.paths.iter_below(moving) if pk not in self.parents}
         present = {self.now[pk]: pk for pk in wanted if pk not in self.siblings.placed}
         for path, top in find_above(below, present):
             if path in below:
-                shifted = self._check(below[path], self._shift(path, top, wanted, present))
-                if shifted != path:
+                shifted = self._shift(path, top, wanted, present)
+                if self._check(below[path], shifted) != path:
                     yield below[path], (path, shifted)
 
-    def _order_writes(self, moves: Mapping[Key, tuple[str, str]]) -> Iterator[tuple[str, Key]]:
-        """``(path, pk)`` in an order in which no path is taken when it is written."""
-        holders = {now: pk for pk, (now, _) in moves.items()}
-        done: set[Key] = set()
-        for start in moves:
-            line: list[Key] = []
-            pk: Key | None = start
-            while pk is not None and pk not in done:
-                done.add(pk)
-                line.append(pk)
-                pk = holders.get(moves[pk][1])
-            if line and pk == start:
-                yield self.paths.make_spare(len(done), 2), start
-            yield from ((moves[pk][1], pk) for pk in reversed(line))
+    def _write(self, moves: Mapping[Key, tuple[str, str]]) -> None:
+        """Write the paths, in two steps where one is wanted that another node still has: paths are unique."""
+        wanted = {path for _, path in moves.values()}
+        busy = [pk for pk, (now, _) in moves.items() if now in wanted]
+        spare = ((pk, [self.paths.make_spare(number, 2)]) for number, pk in enumerate(busy))
+        update_rows(self.model, self.using, ("path",), spare)
+        final = ((pk, [path, len(path) // self.paths.steplen]) for pk, (_, path) in moves.items())
+        update_rows(self.model, self.using, ("path", "depth"), final)

@@ -103,7 +103,7 @@ class NestedMending:
         for pk in parents:
             if pk not in wanted:
                 raise refuse_cycle(self.model, pk)
-        changed = ((*at, pk) for pk, at in wanted.items() if at != self.positions[pk])
+        changed = ((pk, at) for pk, at in wanted.items() if at != self.positions[pk])
         update_rows(self.model, self.using, self.layout.names, changed)
 
     def _number_roots(self) -> dict[Key, int]:

@@ -10,8 +10,8 @@ from typing import Any
 from django.db.models import Max, Model, QuerySet
 
 from gestore_sync.adapters import Adapter, Node, TreeChanges
-from gestore_sync.adapters.nested import NestedSet, NestedSetsAdapter
 from gestore_sync.adapters.materialized import PathMending, Paths
+from gestore_sync.adapters.nested import NestedSet, NestedSetsAdapter
 from gestore_sync.adapters.trees import Siblings, group_children, is_tree, lock, refuse_cycle, update_rows
 from gestore_sync.exceptions import UnknownObject
 from gestore_sync.reading import get_queryset, iter_pointing, iter_rows, match
@@ -21,8 +21,8 @@ from gestore_sync.refs import Key
 def refuse_orphan(model: type[Model], pk: Key, using: str) -> UnknownObject:
     """The error to raise where a node's position names a parent that is not there."""
     return UnknownObject(
-        f"{model._meta.label}.{pk} has no parent in the database {using!r}, though by its position in the tree "
-        f"it has one. {model.__name__}.objects.find_problems() tells more; repair the tree."
+        f"{model._meta.label}.{pk} has no parent in the database {using!r}, though by its position in the "
+        f"tree it has one. {model.__name__}.objects.find_problems() tells more; repair the tree."
     )
 
 
@@ -51,23 +51,28 @@ class MaterializedPathAdapter(Adapter):
         }
 
     def children(self, model: type[Model], using: str, pks: Sequence[Key]) -> Iterable[tuple[Key, Key]]:
-        return ((pk, parent) for pk, _, parent in Paths(model, using).iter_families(pks))
+        paths = Paths(model, using)
+        parents: dict[Key | None, str] = {**paths.read(pks)}
+        return ((pk, parent) for pk, _, parent in paths.iter_families(parents))
 
     def place(self, model: type[Model], using: str, nodes: Sequence[Node]) -> Mapping[Key, tuple[Any, ...]]:
         """New nodes become the last children of their parents; without room there they get a spare path."""
         paths, families = Paths(model, using), group_children(nodes)
         tops = families.keys() - {node.pk for node in nodes}
-        known: dict[Key | None, str | None] = {None: "", **paths.read(tops - {None}, locked=True)}
+        above: dict[Key | None, str] = {**paths.read(tops - {None}, locked=True)}
+        if None in tops:
+            above[None] = ""
+        known: dict[Key | None, str | None] = {**above}
         last: dict[Key | None, int] = {}
-        for _, path, parent in paths.iter_families(tops):
+        for _, path, parent in paths.iter_families(above):
             last[parent] = max(last.get(parent, 0), paths.get_step(path))
         values: dict[Key, tuple[Any, ...]] = {}
         queue = deque(tops)
         while queue:
             parent = queue.popleft()
-            above = known[parent]
+            base = known[parent]
             for step, node in enumerate(families[parent], start=last.get(parent, 0) + 1):
-                found = known[node.pk] = None if above is None else paths.join(above, step)
+                found = known[node.pk] = None if base is None else paths.join(base, step)
                 path = found or paths.make_spare(len(values), 1)
                 depth = len(path) // paths.steplen if found else 1
                 values[node.pk] = (path, depth, len(families.get(node.pk, ())))
@@ -199,7 +204,7 @@ class AdjacencyListAdapter(Adapter):
             staying = [pk for pk in family if pk not in siblings.parents]
             arranged = siblings.arrange(staying, [pk for pk in family if pk in siblings.parents])
             numbers.update(siblings.assign(arranged, places))
-        changed = ((number, pk) for pk, number in numbers.items() if number != places[pk])
+        changed = ((pk, [number]) for pk, number in numbers.items() if number != places[pk])
         update_rows(model, using, ("sib_order",), changed)
 
     def _filter(self, model: type[Model], using: str, parents: Iterable[Key | None]) -> QuerySet[Any]:

@@ -15,13 +15,14 @@ from gestore_sync.adapters import Node, TreeChanges
 from gestore_sync.exceptions import WriteFailed
 from gestore_sync.reading import get_queryset
 from gestore_sync.refs import Key
+from gestore_sync.writers import get_writer
 
 
 def is_tree(model: type[Model], module: str, base: str, get_field_name: Callable[[Any], str]) -> bool:
     """Whether ``model`` is a subclass of ``module.base`` with the positions in its own table.
 
-    The module is not imported: without it no model can be a subclass. A multi-table child has its positions in
-    the table of its parent. ``get_field_name(model)`` is the name of one of the position fields.
+    The module is not imported: without it no model can be a subclass. A multi-table child has its positions
+    in the table of its parent. ``get_field_name(model)`` is the name of one of the position fields.
     """
     kind = getattr(sys.modules.get(module), base, None)
     if kind is None or not issubclass(model, kind):
@@ -37,21 +38,14 @@ def lock(rows: QuerySet[Any]) -> QuerySet[Any]:
     return rows.select_for_update(no_key=connection.features.has_select_for_no_key_update)
 
 
-def update_rows(model: type[Model], using: str, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write ``rows``, the values of the fields ``names`` followed by the pk, one after the other."""
-    connection = connections[using]
-    fields: list[Any] = [*(model._meta.get_field(name) for name in names), model._meta.pk]
-    prepared = [
-        tuple(field.get_db_prep_save(value, connection) for field, value in zip(fields, row, strict=True))
-        for row in rows
-    ]
-    if not prepared:
-        return
-    *columns, pk = (connection.ops.quote_name(field.column) for field in fields)
-    assignments = ", ".join(f"{column} = %s" for column in columns)
-    table = connection.ops.quote_name(model._meta.db_table)
-    with connection.cursor() as cursor:
-        cursor.executemany(f"UPDATE {table} SET {assignments} WHERE {pk} = %s", prepared)
+def update_rows(
+    model: type[Model], using: str, names: Sequence[str], rows: Iterable[tuple[Key, Sequence[Any]]]
+) -> None:
+    """Write the values of the fields ``names`` into rows, given as ``(pk, values)``."""
+    fields: list[Any] = [model._meta.get_field(name) for name in names]
+    changes = list(rows)
+    if changes:
+        get_writer(using).update(model, fields, changes)
 
 
 def rank(model: type[Model], using: str, condition: Any, fields: Sequence[str]) -> dict[Key, int]:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from django.db import connections
-from django.db.models import Field, JSONField, Max, Model
+from django.db.models import Field, IntegerField, JSONField, Max, Model
 
 from gestore_sync.reading import get_keys_per_query, get_queryset, match_keys
-from gestore_sync.refs import Key, get_key_columns, iter_chunks
+from gestore_sync.refs import Key, get_key_columns, iter_chunks, resolve_key_field
 
 Row = Sequence[Any]
 
@@ -40,18 +40,38 @@ class Writer:
         first = max(highest, 0) + 1
         return list(range(first, first + number))
 
+    plain_types: frozenset[str] = frozenset({"BooleanField", "CharField", "TextField", "SlugField"})
+
+    def takes_plainly(self, field: Field[Any, Any]) -> bool:
+        """Whether the driver takes values of ``field`` as they are."""
+        field = resolve_key_field(field)
+        if isinstance(field, JSONField):
+            return True
+        is_known = type(field).__module__.startswith("django.db.models.")
+        return is_known and (isinstance(field, IntegerField) or field.get_internal_type() in self.plain_types)
+
     def get_preparer(self, field: Field[Any, Any]) -> Callable[[Any], Any]:
         """The function that makes a value of ``field`` what the database driver takes."""
-        if isinstance(field, JSONField):
-            return lambda value: value
         connection = self.connection
         return lambda value: None if value is None else field.get_db_prep_save(value, connection)
 
-    def prepare(self, fields: Sequence[Field[Any, Any]], rows: Iterable[Row]) -> Iterable[list[Any]]:
+    def prepare(self, fields: Sequence[Field[Any, Any]], rows: Iterable[Row]) -> Iterable[Row]:
         """The rows as the driver takes them."""
-        preparers = [self.get_preparer(field) for field in fields]
-        for row in rows:
-            yield [preparer(value) for preparer, value in zip(preparers, row, strict=True)]
+        preparers = [
+            (number, self.get_preparer(field))
+            for number, field in enumerate(fields)
+            if not self.takes_plainly(field)
+        ]
+        if not preparers:
+            return rows
+        return (self._prepare_row(preparers, row) for row in rows)
+
+    @staticmethod
+    def _prepare_row(preparers: Sequence[tuple[int, Callable[[Any], Any]]], row: Row) -> Row:
+        values = list(row)
+        for number, preparer in preparers:
+            values[number] = preparer(values[number])
+        return values
 
     def insert(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]) -> None:
         """Insert rows that hold a value for each of ``fields``."""

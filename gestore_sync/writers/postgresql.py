@@ -17,6 +17,17 @@ STAGE = "gestore_sync_stage"
 class PostgreSQLWriter(Writer):
     """COPY where a table takes it; views and tables with row security go the portable way."""
 
+    plain_types = Writer.plain_types | {
+        "DateField",
+        "DateTimeField",
+        "DecimalField",
+        "DurationField",
+        "FileField",
+        "FloatField",
+        "TimeField",
+        "UUIDField",
+    }
+
     def __init__(self, using: str) -> None:
         super().__init__(using)
         self._takes_copy: dict[str, bool] = {}

@@ -1,8 +1,8 @@
 """What a target should hold after a push, worked out object by object in memory.
 
-Rows are described without their primary keys: a row's mark is the part before "/" of its first text, unique in
-its model; links are described by the marks of the rows that they lead to. Two databases hold the same graph where
-these descriptions are equal.
+Rows are described without their primary keys: a row's mark is the part before "/" of its first text, which is
+unique in its model; links are described by the marks of the rows that they lead to.
+Two databases hold the same graph where these descriptions are equal.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def owned(source: Database, roots: Iterable[Place]) -> set[Place]:
 
 
 def is_member_of(link: Any, place: Place) -> bool:
-    """Say whether a link comes from the table of an automatic many-to-many field that the row's model declares."""
+    """Say whether a link comes from the table of a many-to-many field that the row's model declares."""
     fields = [
         field for field in place[0]._meta.local_many_to_many if field.remote_field.model is not place[0]
     ]

@@ -111,7 +111,7 @@ class Person(NaturalKeyModel):
 
 
 class Note(NaturalKeyModel):
-    content_type = models.ForeignKey(ContentType, models.CASCADE)
+    content_type = models.ForeignKey(ContentType, models.CASCADE, related_name="+")
     object_id = models.IntegerField()
     content_object = GenericForeignKey()
     text = models.CharField(max_length=50)
@@ -124,6 +124,24 @@ class Node(NaturalKeyModel):
     parent = models.ForeignKey("self", models.CASCADE, null=True)
 
     _natural_key = ("name", "parent")
+
+
+class Branch(NaturalKeyModel):
+    """Its key leads through a link to its own model."""
+
+    name = models.CharField(max_length=50)
+    parent = models.ForeignKey("self", models.CASCADE, null=True)
+
+    _natural_key = ("name", "parent__name")
+
+
+class CourseByNumber(Course):
+    """Its key holds what a link stores, not the key of the linked object."""
+
+    _natural_key = ("organization_id", "code")
+
+    class Meta:
+        proxy = True
 
 
 class Coded(NaturalKeyModel):
@@ -195,6 +213,13 @@ class Poster(Coded):
 
     objects = CourseManager()
     visible = models.Manager()
+
+
+class Twofold(Coded):
+    """Its default manager finds it by another field than those of its key."""
+
+    by_number = NaturalManager("number")
+    objects = models.Manager()
 
 
 class PageWithout(Coded):
@@ -433,6 +458,36 @@ class ToField(Thing):
 
     def natural_key(self) -> tuple[Any, ...]:
         return (self.country_id, self.code)
+
+
+class ToFieldManager(models.Manager):
+    def get_by_natural_key(self, country: Any, code: Any) -> Any:
+        return self.get(country__code=country, code=code)
+
+
+class ToFieldThrough(Thing):
+    objects = ToFieldManager()
+
+    class Meta:
+        proxy = True
+
+    def natural_key(self) -> tuple[Any, ...]:
+        return (self.country.code, self.code)
+
+
+class ToFieldByPkManager(models.Manager):
+    def get_by_natural_key(self, country: Any, code: Any) -> Any:
+        return self.get(country__pk=country, code=code)
+
+
+class ToFieldByPk(Thing):
+    objects = ToFieldByPkManager()
+
+    class Meta:
+        proxy = True
+
+    def natural_key(self) -> tuple[Any, ...]:
+        return (self.country.pk, self.code)
 
 
 class OtherOrderForOurs(Thing):
@@ -694,7 +749,7 @@ class WithConstantLookup(Plain):
 
 class ConditionManager(models.Manager):
     def get_by_natural_key(self, code: Any, day: Any) -> Any:
-        return self.get(models.Q(code=code), day=day)
+        return self.get(models.Q(nickname="x"), code=code, day=day)
 
 
 class WithCondition(Plain):
@@ -790,6 +845,60 @@ class RelatedFallback(Related):
 
     class Meta:
         proxy = True
+
+
+class SecondFallbackManager(models.Manager):
+    def get_by_natural_key(self, code: Any, slug: Any) -> Any:
+        organization = Organization.objects.get_by_natural_key(slug)
+        try:
+            return self.get(code=code, organization=organization)
+        except self.model.DoesNotExist:
+            return self.get(nickname=code, organization=organization)
+
+
+class SecondFallback(Related):
+    objects = SecondFallbackManager()
+
+    class Meta:
+        proxy = True
+
+
+class ElsewhereManager(models.Manager):
+    def get_by_natural_key(self, code: Any) -> Any:
+        return Sheet.objects.get(code=code)
+
+
+class Elsewhere(Thing):
+    """Its manager finds objects of another model."""
+
+    objects = ElsewhereManager()
+
+    class Meta:
+        proxy = True
+
+    def natural_key(self) -> tuple[Any, ...]:
+        return (self.code,)
+
+
+class ClimbingManager(models.Manager):
+    def get_by_natural_key(self, *names: Any) -> Any:
+        return self.get(name=names[0], parent__name=names[1])
+
+
+class Climbing(Node):
+    """Its key is as long as its way to the root."""
+
+    objects = ClimbingManager()
+
+    class Meta:
+        proxy = True
+
+    def natural_key(self) -> tuple[Any, ...]:
+        names, node = [self.name], self
+        while node.parent is not None:
+            node = node.parent
+            names.append(node.name)
+        return tuple(names)
 
 
 class RelatedFilterManager(models.Manager):

@@ -223,7 +223,6 @@ def find_lost(before: Rows, after: Rows) -> Rows:
 
 def count_new(before: Rows, after: Rows) -> dict[str, int]:
     """How many rows came to each table, gestore_sync's own left out."""
-    counts = {table: len(rows) - len(before[table]) for table, rows in after.items()}
-    return {
-        table: number for table, number in counts.items() if number and not table.startswith("gestore_sync_")
-    }
+    tables = [table for table in after if not table.startswith("gestore_sync_")]
+    counts = {table: len(after[table]) - len(before[table]) for table in tables}
+    return {table: number for table, number in counts.items() if number}

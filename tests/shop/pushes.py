@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from django.db.models import Model
 
 from gestore_sync import api
-from tests.conftest import Pair
+from tests.conftest import DATABASES, Pair
 from tests.shop.observe import find_tree_problems, read_all
 from tests.shop.routers import shop_at
 from tests.shop.seed import Category, Order, Product, User
@@ -18,6 +19,18 @@ GARDEN = [
     ["Garden", [["Tools", [["Spades", []], ["Rakes", []]]], ["Seeds", [["Flowers", []]]]]],
     ["Media", [["Music", []]]],
 ]
+
+
+_databases = pytest.mark.django_db(databases=DATABASES)
+crosswise = pytest.mark.parametrize(
+    "pair",
+    [
+        pytest.param(Pair("default", "pg_remote"), id="sqlite-postgresql", marks=_databases),
+        pytest.param(Pair("pg_local", "remote"), id="postgresql-sqlite", marks=_databases),
+    ],
+    indirect=True,
+)
+"""Instead of all four pairings: each kind of database is a source once and a target once."""
 
 
 def push(pair: Pair, *roots: Model, **options: Any) -> Any:

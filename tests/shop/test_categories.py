@@ -15,6 +15,7 @@ from tests.shop.pushes import (
     WITH_PRODUCTS,
     assert_nothing_to_do,
     assert_trees_are_sound,
+    crosswise,
     get_category,
     get_product,
     move,
@@ -34,6 +35,7 @@ def test_a_category_arrives_with_its_whole_subtree(pair: Pair) -> None:
     assert_trees_are_sound(pair)
 
 
+@crosswise
 def test_the_products_of_a_category_exist_on_the_target_without_their_parts(pair: Pair) -> None:
     report = push(pair, get_category(pair.source, "fiction"))
 
@@ -48,6 +50,7 @@ def test_the_products_of_a_category_exist_on_the_target_without_their_parts(pair
     assert report.left_behind["catalogue.Product"]["catalogue.ProductImage.product"] == 6
 
 
+@crosswise
 def test_the_other_categories_of_a_range_with_a_pushed_one_come_with_their_parents_alone(pair: Pair) -> None:
     with shop_at(pair.source):
         Category.objects.add_child(
@@ -76,6 +79,7 @@ def test_a_category_brings_its_products_whole_where_they_are_owned(pair: Pair) -
     assert_trees_are_sound(pair)
 
 
+@crosswise
 def test_the_products_of_a_subtree_are_what_oscar_finds_in_it(pair: Pair) -> None:
     push(pair, get_category(pair.source, "books"))
 
@@ -85,6 +89,7 @@ def test_the_products_of_a_subtree_are_what_oscar_finds_in_it(pair: Pair) -> Non
     assert found == {LIGHTHOUSE, "Poems of the Fjord", "Crossing Europe", "The Bookshop at Sea"}
 
 
+@crosswise
 def test_a_subcategory_comes_below_the_parent_that_the_target_has(pair: Pair) -> None:
     with shop_at(pair.target):
         media = Category.objects.get(code="media")
@@ -105,6 +110,7 @@ def test_a_subcategory_comes_below_the_parent_that_the_target_has(pair: Pair) ->
     assert_nothing_to_do(pair, get_category(pair.source, "nordic-crime"))
 
 
+@crosswise
 def test_a_subcategory_brings_the_parents_that_the_target_lacks_but_not_their_children(pair: Pair) -> None:
     report = push(pair, get_category(pair.source, "nordic-crime"))
 
@@ -113,6 +119,7 @@ def test_a_subcategory_brings_the_parents_that_the_target_lacks_but_not_their_ch
     assert_trees_are_sound(pair)
 
 
+@crosswise
 def test_subcategories_that_are_pushed_one_by_one_come_together_in_one_tree(pair: Pair) -> None:
     for code in ("travel-europe", "poetry", "nordic-crime"):
         push(pair, get_category(pair.source, code))
@@ -130,6 +137,7 @@ def sort_tree(node: list[Any]) -> list[Any]:
     return [node[0], sorted(sort_tree(child) for child in node[1])]
 
 
+@crosswise
 def test_categories_without_a_code_are_new_even_where_one_of_the_same_name_and_slug_exists(
     pair: Pair,
 ) -> None:
@@ -140,12 +148,19 @@ def test_categories_without_a_code_are_new_even_where_one_of_the_same_name_and_s
 
     push(pair, root)
 
-    assert [name for name, _ in get_tree(pair.target)] == ["Garden", "Media", "Books", "Books"]
+    assert [name for name, _ in get_tree(pair.target)] == [
+        "Garden",
+        "Media",
+        "Books",
+        "Books",
+        "Clothing",
+    ]
     assert Category.objects.using(pair.target).filter(name="Poetry").count() == 1
     assert_trees_are_sound(pair)
     assert_nothing_to_do(pair, root)
 
 
+@crosswise
 def test_a_renamed_category_keeps_its_place_and_its_key(pair: Pair) -> None:
     books = get_category(pair.source, "books")
     push(pair, books)
@@ -164,6 +179,7 @@ def test_a_renamed_category_keeps_its_place_and_its_key(pair: Pair) -> None:
     assert_nothing_to_do(pair, books)
 
 
+@crosswise
 @pytest.mark.parametrize(
     ("code", "target", "position"),
     [
@@ -193,6 +209,7 @@ def test_a_category_that_moves_within_the_subtree_moves_on_the_target(
     assert_nothing_to_do(pair, books)
 
 
+@crosswise
 def test_a_category_that_moves_to_the_top_moves_to_the_top_on_the_target(pair: Pair) -> None:
     push(pair, get_category(pair.source, "books"))
 
@@ -207,6 +224,7 @@ def test_a_category_that_moves_to_the_top_moves_to_the_top_on_the_target(pair: P
     assert_nothing_to_do(pair, get_category(pair.source, "travel"))
 
 
+@crosswise
 def test_a_category_that_moves_below_one_that_the_target_lacks_brings_it(pair: Pair) -> None:
     push(pair, get_category(pair.source, "books"))
     with shop_at(pair.source):
@@ -222,6 +240,7 @@ def test_a_category_that_moves_below_one_that_the_target_lacks_brings_it(pair: P
     assert_nothing_to_do(pair, get_category(pair.source, "travel"))
 
 
+@crosswise
 def test_a_new_category_within_the_subtree_follows(pair: Pair) -> None:
     books = get_category(pair.source, "books")
     push(pair, books)
@@ -239,6 +258,7 @@ def test_a_new_category_within_the_subtree_follows(pair: Pair) -> None:
     assert_nothing_to_do(pair, books)
 
 
+@crosswise
 def test_a_product_that_is_taken_out_of_a_category_is_taken_out_on_the_target(pair: Pair) -> None:
     books = get_category(pair.source, "books")
     push(pair, books)
@@ -254,6 +274,7 @@ def test_a_product_that_is_taken_out_of_a_category_is_taken_out_on_the_target(pa
     assert_nothing_to_do(pair, books)
 
 
+@crosswise
 def test_a_product_that_the_target_put_into_a_pushed_category_stays_there(pair: Pair) -> None:
     books = get_category(pair.source, "books")
     push(pair, books)
@@ -266,6 +287,7 @@ def test_a_product_that_the_target_put_into_a_pushed_category_stays_there(pair: 
     assert [one.title for one in get_category(pair.target, "travel").product_set.all()] == ["Spade"]
 
 
+@crosswise
 def test_a_category_that_the_source_deleted_goes_only_when_pruned(pair: Pair) -> None:
     books = get_category(pair.source, "books")
     push(pair, books)
@@ -285,6 +307,7 @@ def test_a_category_that_the_source_deleted_goes_only_when_pruned(pair: Pair) ->
     assert_nothing_to_do(pair, books, prune=True)
 
 
+@crosswise
 def test_a_category_of_the_target_below_a_pushed_one_is_neither_moved_nor_pruned(pair: Pair) -> None:
     books = get_category(pair.source, "books")
     push(pair, books)
@@ -306,6 +329,7 @@ def test_a_category_of_the_target_below_a_pushed_one_is_neither_moved_nor_pruned
     assert_trees_are_sound(pair)
 
 
+@crosswise
 def test_a_category_of_the_target_below_one_to_be_pruned_is_a_conflict_that_names_both(pair: Pair) -> None:
     books = get_category(pair.source, "books")
     push(pair, books)
@@ -328,6 +352,79 @@ def test_a_category_of_the_target_below_one_to_be_pruned_is_a_conflict_that_name
     assert read_all(pair.target) == before
 
 
+@crosswise
+def test_a_category_that_the_target_knows_by_its_code_takes_its_place_with_all_that_is_below_it(
+    pair: Pair,
+) -> None:
+    with shop_at(pair.target):
+        literature = Category.objects.add_child(
+            Category.objects.get(code="media"),
+            create_kwargs={"name": "Literature", "slug": "literature", "code": "fiction"},
+        )
+        Category.objects.add_child(literature, create_kwargs={"name": "Classics", "slug": "classics"})
+
+    push(pair, get_category(pair.source, "books"))
+
+    assert get_category(pair.target, "fiction").pk == literature.pk
+    assert get_branch(pair.target, "media") == ["Media", [["Music", []]]]
+    assert sort_tree(get_branch(pair.target, "fiction")) == [
+        "Fiction",
+        [["Classics", []], ["Nordic crime", []], ["Poetry", []]],
+    ]
+    assert get_parent(pair.target, "fiction") == "Books"
+    assert_trees_are_sound(pair)
+    assert_nothing_to_do(pair, get_category(pair.source, "books"))
+
+
+@crosswise
+def test_codes_that_trade_places_do_so_on_the_target(pair: Pair) -> None:
+    books = get_category(pair.source, "books")
+    push(pair, books, own=WITH_PRODUCTS)
+    pks = {code: get_category(pair.target, code).pk for code in ("poetry", "nordic-crime")}
+
+    categories = Category.objects.using(pair.source)
+    categories.filter(code="poetry").update(code="swap")
+    categories.filter(code="nordic-crime").update(code="poetry")
+    categories.filter(code="swap").update(code="nordic-crime")
+    products = Product.objects.using(pair.source)
+    products.filter(title=LIGHTHOUSE).update(upc="swap")
+    products.filter(title="The Bookshop at Sea").update(upc="9788300000017")
+    products.filter(title=LIGHTHOUSE).update(upc="9788300000024")
+    report = push(pair, books, own=WITH_PRODUCTS)
+
+    assert {code: get_category(pair.target, code).pk for code in ("nordic-crime", "poetry")} == {
+        "nordic-crime": pks["poetry"],
+        "poetry": pks["nordic-crime"],
+    }
+    assert get_product(pair.target, LIGHTHOUSE).upc == "9788300000024"
+    assert get_product(pair.target, "The Bookshop at Sea").upc == "9788300000017"
+    assert report.updated == {"catalogue.Category": 2, "catalogue.Product": 2}
+    assert report.created == {}
+    assert_nothing_to_do(pair, books, own=WITH_PRODUCTS)
+
+
+@crosswise
+def test_a_code_that_passes_to_a_new_category_does_not_take_the_old_ones_row(pair: Pair) -> None:
+    books = get_category(pair.source, "books")
+    push(pair, books)
+    pk = get_category(pair.target, "poetry").pk
+
+    Category.objects.using(pair.source).filter(code="poetry").update(code="verse", name="Verse")
+    with shop_at(pair.source):
+        travel = Category.objects.get(code="travel")
+        Category.objects.add_child(
+            travel, create_kwargs={"name": "Poetry abroad", "slug": "abroad", "code": "poetry"}
+        )
+    push(pair, books)
+
+    assert get_category(pair.target, "verse").pk == pk
+    assert get_category(pair.target, "poetry").name == "Poetry abroad"
+    assert get_tree(pair.target) == [*GARDEN, *get_tree(pair.source)]
+    assert_trees_are_sound(pair)
+    assert_nothing_to_do(pair, books)
+
+
+@crosswise
 def test_a_private_category_hides_its_subtree_on_the_target_as_well(pair: Pair) -> None:
     with shop_at(pair.source):
         fiction = Category.objects.get(code="fiction")

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
+from gestore_sync.exceptions import UnresolvedConflicts
 from tests.conftest import Pair
 from tests.shop.observe import ORDER, USER, describe, find_lost, read_all
-from tests.shop.pushes import LIGHTHOUSE, assert_nothing_to_do, get_order, get_product, get_user, push
+from tests.shop.pushes import (
+    LIGHTHOUSE,
+    assert_nothing_to_do,
+    crosswise,
+    get_order,
+    get_product,
+    get_user,
+    push,
+)
 from tests.shop.routers import shop_at
 from tests.shop.seed import Group, Order, Product, User, UserAddress, fill_basket, place_order
 
@@ -22,6 +35,7 @@ def test_an_order_arrives_with_all_that_belongs_to_it(pair: Pair) -> None:
     assert arrived.site.domain == "example.com"
 
 
+@crosswise
 def test_the_products_of_an_order_that_the_shop_has_stay_as_they_are(pair: Pair) -> None:
     push(pair, get_product(pair.source))
     Product.objects.using(pair.target).filter(title=LIGHTHOUSE).update(description="Ours")
@@ -29,12 +43,14 @@ def test_the_products_of_an_order_that_the_shop_has_stay_as_they_are(pair: Pair)
 
     push(pair, get_order(pair.source))
 
-    line = get_order(pair.target).lines.get(title=LIGHTHOUSE)
-    assert (line.product_id, line.product.description) == (pk, "Ours")
-    assert line.stockrecord == get_product(pair.target).stockrecords.get(partner_sku="NW-001")
-    assert line.partner.name == "Nordwind of Lund"
+    sent, arrived = (get_order(alias).lines.get(title=LIGHTHOUSE) for alias in (pair.source, pair.target))
+    assert (arrived.product_id, arrived.product.description) == (pk, "Ours")
+    assert arrived.stockrecord == get_product(pair.target).stockrecords.get(partner_sku=sent.partner_sku)
+    assert arrived.partner.code == sent.partner.code
+    assert get_product(pair.target).stockrecords.count() == 2
 
 
+@crosswise
 def test_other_orders_of_the_customer_stay(pair: Pair) -> None:
     push(pair, get_order(pair.source))
 
@@ -42,6 +58,25 @@ def test_other_orders_of_the_customer_stay(pair: Pair) -> None:
     assert sorted(numbers) == ["GS-1", "GS-2", "GS-3", "HB-1001"]
 
 
+@crosswise
+def test_an_order_whose_number_another_order_has_is_a_conflict_where_the_number_identifies_nothing(
+    pair: Pair, settings: Any
+) -> None:
+    settings.GESTORE_SYNC = {"IDENTITY": {"order.Order": ["number", "date_placed"]}}
+    Order.objects.using(pair.source).filter(number="HB-1001").update(number="GS-1")
+    before = read_all(pair.target)
+
+    with pytest.raises(UnresolvedConflicts) as caught:
+        push(pair, get_order(pair.source, "GS-1"))
+
+    there = get_order(pair.target, "GS-1")
+    assert f"order.Order.{get_order(pair.source, 'GS-1').pk}" in str(caught.value)
+    assert f"order.Order.{there.pk}" in str(caught.value)
+    assert "number" in str(caught.value)
+    assert read_all(pair.target) == before
+
+
+@crosswise
 def test_changes_of_an_order_follow(pair: Pair) -> None:
     sent = get_order(pair.source, "HB-1002")
     push(pair, sent)
@@ -71,6 +106,7 @@ def test_a_user_arrives_with_all_that_belongs_to_them(pair: Pair) -> None:
     assert arrived.check_password("secret of anna")
 
 
+@crosswise
 def test_the_orders_of_a_user_are_mentioned_and_travel_when_they_are_owned(pair: Pair) -> None:
     bert = get_user(pair.source, "bert")
 
@@ -98,10 +134,36 @@ def test_a_user_whom_the_shop_knows_is_updated_and_keeps_what_only_the_target_ha
     lost = find_lost(before, read_all(pair.target))
     assert {table: len(rows) for table, rows in lost.items()} == {"auth_user": 1, "analytics_userrecord": 1}
     assert report.updated == {"auth.User": 1, "analytics.UserRecord": 1}
-    assert {conflict["resolved"] for conflict in report.conflicts} == {"local"}
     assert_nothing_to_do(pair, get_user(pair.source, "bert"))
 
 
+@crosswise
+def test_a_user_whom_the_shop_knows_stays_as_it_is_where_the_remote_side_wins(pair: Pair) -> None:
+    report = push(pair, get_user(pair.source, "bert"), on_conflict="remote")
+
+    bert = get_user(pair.target, "bert")
+    assert (bert.email, bert.last_name) == ("bert@garden.example", "Björk")
+    assert sorted(bert.addresses.values_list("line4", flat=True)) == ["Kiel", "Lund"]
+    assert report.skipped == {"auth.User": 1, "analytics.UserRecord": 1}
+    assert report.updated == {}
+
+
+@crosswise
+def test_a_user_whom_the_shop_knows_is_a_conflict_where_none_may_be_resolved(pair: Pair) -> None:
+    before = read_all(pair.target)
+
+    with pytest.raises(UnresolvedConflicts) as caught:
+        push(pair, get_user(pair.source, "bert"), on_conflict="fail")
+
+    found = {conflict["model"]: conflict for conflict in caught.value.report.conflicts}
+    assert sorted(found) == ["analytics.UserRecord", "auth.User"]
+    assert found["auth.User"]["natural_key"] == ["bert"]
+    assert found["auth.User"]["fields"]["email"] == ["bert@books.example", "bert@garden.example"]
+    assert found["auth.User"]["resolved"] is None
+    assert read_all(pair.target) == before
+
+
+@crosswise
 def test_groups_and_permissions_are_those_of_the_target_by_name(pair: Pair) -> None:
     group = Group.objects.using(pair.target).create(name="Partner staff")
 
@@ -111,6 +173,7 @@ def test_groups_and_permissions_are_those_of_the_target_by_name(pair: Pair) -> N
     assert group.permissions.count() == 0
 
 
+@crosswise
 def test_changes_of_a_user_follow(pair: Pair) -> None:
     anna = get_user(pair.source)
     push(pair, anna)
@@ -128,6 +191,7 @@ def test_changes_of_a_user_follow(pair: Pair) -> None:
     assert_nothing_to_do(pair, anna)
 
 
+@crosswise
 def test_orders_that_are_placed_later_follow(pair: Pair) -> None:
     anna = get_user(pair.source)
     push(pair, anna, own=["order.Order.user"])

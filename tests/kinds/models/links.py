@@ -155,6 +155,7 @@ class Mentoring(models.Model):
     mentor = models.ForeignKey(Person, on_delete=models.CASCADE, related_name="+")
     witness = models.ForeignKey(Person, on_delete=models.SET_NULL, null=True, related_name="+")
     since = models.DateField()
+    text = models.CharField(max_length=50, default="")
 
 
 class Club(models.Model):
