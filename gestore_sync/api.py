@@ -23,7 +23,8 @@ from gestore_sync.exceptions import (
     WriteFailed,
     WrongSetting,
 )
-from gestore_sync.executor import Executor, first_line
+from gestore_sync.executor import Executor
+from gestore_sync.failures import first_line
 from gestore_sync.links import LinkGraph, get_concrete
 from gestore_sync.mappings import MappingStore
 from gestore_sync.origins import make_own_origin
@@ -31,7 +32,7 @@ from gestore_sync.plan import Report
 from gestore_sync.planner import Planner
 from gestore_sync.progress import Progress
 from gestore_sync.reading import get_queryset
-from gestore_sync.refs import Ref, resolve_key_field
+from gestore_sync.refs import Ref, get_field, resolve_key_field
 from gestore_sync.schema import check_schema
 from gestore_sync.scope import Scope, make_scope
 from gestore_sync.transactions import may_be_repeated, read_snapshot, write_all_or_nothing
@@ -217,7 +218,7 @@ def parse_key(model: type[Model], text: str) -> Any:
     pk = model._meta.pk
     if isinstance(pk, CompositePrimaryKey):
         parts = text.split(",")
-        fields = [resolve_key_field(model._meta.get_field(name)) for name in pk.field_names]
+        fields = [resolve_key_field(get_field(model, name)) for name in pk.field_names]
         return tuple(field.to_python(part) for field, part in zip(fields, parts, strict=True))
     return resolve_key_field(pk).to_python(text)
 

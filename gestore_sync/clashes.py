@@ -9,11 +9,12 @@ from typing import Any
 from django.db.models import BooleanField, Model
 
 from gestore_sync.identity import Identity
-from gestore_sync.layouts import Counterparts, Layout
+from gestore_sync.layouts import Layout
 from gestore_sync.links import LinkGraph
-from gestore_sync.lookup import IdentityReader, find_references, get_readers
+from gestore_sync.locators import IdentityReader, find_references, get_readers
 from gestore_sync.plan import Change, Conflict, Park, Plan, Release
 from gestore_sync.refs import NEW, Key, Ref
+from gestore_sync.translation import Counterparts
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Clashes:
         generated = {field.name: field for field in identity.model._meta.local_fields if field.generated}
         for name in list(references):
             if name in generated:
-                references += find_references(generated[name].expression)
+                references += find_references(getattr(generated[name], "expression", None))
         return {own[name.split("__")[0]] for name in references if name.split("__")[0] in own}
 
     def check(self, model: type[Model], created: Sequence[Key], updated: Sequence[Change]) -> None:

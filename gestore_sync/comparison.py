@@ -43,7 +43,9 @@ def decide(
     if not differing:
         return Decision(digests=layout.digest(mine))
     known = split_digests(digests or b"")
-    write, kept, disputed = [], [], []
+    write: list[int] = []
+    kept: list[int] = []
+    disputed: list[int] = []
     only_mine = only_theirs = False
     for number in differing:
         base = known.get(get_name_code(names[number]))
@@ -91,4 +93,26 @@ def make_kept_digests(
             parts.append(code + known[code] if code in known else b"")
         elif number not in write:
             parts.append(code + digest_value(layout, number, mine[number]))
+    return b"".join(parts)
+
+
+def mirror_digests(layout: Layout, row: Sequence[Any], mine: Sequence[Any], digests: bytes) -> bytes:
+    """The digests that a push in the other direction left of a row of the source, as digests of the target's row.
+
+    Values that are no links are the same on both sides. A link that the source did not change since stands for its
+    counterpart; what another one was on the target is not known.
+    """
+    known = split_digests(digests)
+    parts = []
+    for number, name in enumerate(layout.names):
+        code = get_name_code(name)
+        base = known.get(code)
+        if base is None:
+            continue
+        if layout.get_link(name) is not None:
+            raw = row[number + 1] if number < len(layout.columns) else row[layout.tree_at]
+            if base != digest_value(layout, number, raw) or mine[number] is NEW:
+                continue
+            base = digest_value(layout, number, mine[number])
+        parts.append(code + base)
     return b"".join(parts)

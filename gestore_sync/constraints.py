@@ -10,6 +10,7 @@ from django.db.models import Model
 from gestore_sync.exceptions import LinkCycle
 from gestore_sync.links import FOREIGN, Link, LinkGraph
 from gestore_sync.ordering import find_cycle
+from gestore_sync.refs import get_table
 
 IMMEDIATE_SQL = """
     SELECT con.conrelid::regclass::text, att.attname
@@ -27,11 +28,7 @@ def find_immediate(using: str, links: Iterable[Link]) -> set[Link]:
         with connection.cursor() as cursor:
             cursor.execute(IMMEDIATE_SQL)
             columns = {(table.split(".")[-1].strip('"'), column) for table, column in cursor.fetchall()}
-        return {
-            link
-            for link in links
-            if (link.model._meta.db_table.split('"."')[-1].strip('"'), link.field.column) in columns
-        }
+        return {link for link in links if (get_table(link.model), link.field.column) in columns}
     return set() if connection.features.can_defer_constraint_checks else set(links)
 
 

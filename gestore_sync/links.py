@@ -15,7 +15,7 @@ from django.db import connections, models, router
 from django.db.models import Field, ForeignKey, ForeignObject, Model
 
 from gestore_sync.adapters import Adapter, find_adapter
-from gestore_sync.refs import Key, get_key_columns, resolve_key_field
+from gestore_sync.refs import Key, get_key_columns, get_table, resolve_key_field
 
 CASCADES = tuple(getattr(models, name) for name in ("CASCADE", "DB_CASCADE") if hasattr(models, name))
 DELETED_WITH_TARGET = (*CASCADES, models.PROTECT, models.RESTRICT)
@@ -111,7 +111,7 @@ class LinkGraph:
             for model in apps.get_models(include_auto_created=True)
             if not model._meta.proxy
             and not model._meta.swapped
-            and self._get_table(model) in tables
+            and get_table(model) in tables
             and router.allow_migrate_model(using, model)
         ]
         self.forward: dict[type[Model], list[Link]] = {model: [] for model in self.models}
@@ -124,10 +124,6 @@ class LinkGraph:
                     self.generic.append(link)
                 elif link.target in self.reverse:
                     self.reverse[link.target].append(link)
-
-    @staticmethod
-    def _get_table(model: type[Model]) -> str:
-        return model._meta.db_table.split('"."')[-1].strip('"')
 
     def __contains__(self, model: type[Model]) -> bool:
         return model in self.forward
@@ -266,7 +262,7 @@ def make_foreign_link(model: type[Model], field: Any) -> Link:
         extension=bool(field.one_to_one),
         parent_link=bool(getattr(field.remote_field, "parent_link", False)),
         cascades=on_delete in CASCADES,
-        constrained=bool(isinstance(field, ForeignKey) and field.db_constraint),
+        constrained=isinstance(field, ForeignKey) and bool(getattr(field, "db_constraint", True)),
     )
 
 

@@ -12,19 +12,20 @@ from django.db.models import CompositePrimaryKey, Model
 from gestore_sync.exceptions import SchemaMismatch
 from gestore_sync.models import IdMapping, Origin
 from gestore_sync.reading import KEYS_PER_QUERY, get_queryset, match
-from gestore_sync.refs import Key, iter_chunks, resolve_key_field
+from gestore_sync.refs import Key, get_field, iter_chunks, resolve_key_field
 from gestore_sync.writers import get_writer
 
 FIELDS = ("origin", "remote", "model", "source_pk", "target_pk", "created", "digests")
 
 
 class Mapping(NamedTuple):
-    """One id mapping, as it is stored."""
+    """One id mapping, as it is stored. ``mirrored``: it comes from a push in the other direction."""
 
     pk: int
     target: Key
     created: bool
     digests: bytes
+    mirrored: bool = False
 
 
 def dump_key(key: Key) -> str:
@@ -37,7 +38,7 @@ def load_key(model: type[Model], text: str) -> Key:
     pk = model._meta.pk
     if isinstance(pk, CompositePrimaryKey):
         parts = json.loads(text)
-        fields = [resolve_key_field(model._meta.get_field(name)) for name in pk.field_names]
+        fields = [resolve_key_field(get_field(model, name)) for name in pk.field_names]
         return tuple(field.to_python(part) for field, part in zip(fields, parts, strict=True))
     return resolve_key_field(pk).to_python(text)
 
@@ -65,6 +66,15 @@ class MappingStore:
         self.uuid = own.uuid if own is not None else None
         found = get_queryset(Origin, self.place).filter(uuid=self.uuid).values_list("pk", flat=True).first()
         self.origin: int | None = found
+        self._mirror = self._find_mirror()
+
+    def _find_mirror(self) -> int | None:
+        """The target's own origin, as the source knows it where the target has pushed to the source."""
+        if not self.in_target:
+            return None
+        theirs = get_queryset(Origin, self.target).filter(is_own=True).values_list("uuid", flat=True).first()
+        known = get_queryset(Origin, self.source).filter(uuid=theirs)
+        return known.exclude(uuid=self.uuid).values_list("pk", flat=True).first()
 
     def _get_rows(self, model: type[Model]) -> Any:
         return get_queryset(IdMapping, self.place).filter(
@@ -72,17 +82,25 @@ class MappingStore:
         )
 
     def find(self, model: type[Model], keys: Sequence[Key]) -> dict[Key, Mapping]:
-        """The mappings of these objects of the source."""
-        if self.origin is None:
-            return {}
+        """The mappings of these objects of the source; where there is none, what a push in the other direction left."""
         by_text = {dump_key(key): key for key in keys}
-        rows = self._get_rows(model).filter(match("source_pk", by_text))
-        return {
-            by_text[source]: Mapping(pk, load_key(model, target), created, bytes(digests))
+        found: dict[Key, Mapping] = {}
+        if self.origin is not None:
+            rows = self._get_rows(model).filter(match("source_pk", by_text))
             for pk, source, target, created, digests in rows.values_list(
                 "pk", "source_pk", "target_pk", "created", "digests"
+            ):
+                found[by_text[source]] = Mapping(pk, load_key(model, target), created, bytes(digests))
+        if self._mirror is not None:
+            missing = {text: key for text, key in by_text.items() if key not in found}
+            rows = get_queryset(IdMapping, self.source).filter(
+                match("target_pk", missing), origin=self._mirror, remote="", model=model._meta.label_lower
             )
-        }
+            for pk, source, target, digests in rows.values_list("pk", "source_pk", "target_pk", "digests"):
+                found[missing[target]] = Mapping(
+                    pk, load_key(model, source), False, bytes(digests), mirrored=True
+                )
+        return found
 
     def find_sources(self, model: type[Model], targets: Iterable[Key]) -> dict[Key, list[tuple[Key, bool]]]:
         """By row of the target, the objects of the source that are mapped to it, and whether a run created the row."""
@@ -105,7 +123,11 @@ class MappingStore:
 
     def save(self, model: type[Model], rows: Sequence[tuple[Key, Key, bool, bytes]]) -> None:
         """Keep ``(source key, target key, created, digests)``, in the open transaction of the place."""
-        known = self.find(model, [row[0] for row in rows])
+        known = {
+            key: mapping
+            for key, mapping in self.find(model, [row[0] for row in rows]).items()
+            if not mapping.mirrored
+        }
         writer = get_writer(self.place)
         fields = [IdMapping._meta.get_field(name) for name in FIELDS]
         fresh = [

@@ -8,12 +8,12 @@ from typing import Any
 
 from django.db.models import Model
 
-from gestore_sync.layouts import Counterparts
 from gestore_sync.links import GENERIC, TREE, Link, find_generic_target, to_key
 from gestore_sync.reading import count_pointing, iter_pointing, iter_rows
 from gestore_sync.refs import NEW, Key
 from gestore_sync.scope import Role
 from gestore_sync.subgraph import Subgraph
+from gestore_sync.translation import Counterparts
 
 REFERRED = (Role.REFER, Role.REQUIRE)
 
@@ -82,7 +82,8 @@ def iter_parts(subgraph: Subgraph, model: type[Model], keys: Sequence[Key]) -> l
     """The referred rows that point at these objects: their members, extensions and multi-table children."""
     found: list[tuple[type[Model], Key]] = []
     for link in subgraph.graph.reverse[model] if keys else ():
-        if link.kind == TREE or len(link.key_paths) > 1:
+        is_far_end = link in subgraph.graph.others and link not in subgraph.graph.owners
+        if link.kind == TREE or len(link.key_paths) > 1 or is_far_end:
             continue
         for role in REFERRED:
             members = subgraph.members.get((link.model, role))

@@ -9,6 +9,7 @@ from decimal import Decimal
 from itertools import count, islice
 from typing import Any
 
+from django.conf import settings
 from django.db import connections, models
 from django.db.models import Field, Model
 from django.utils import timezone
@@ -73,7 +74,7 @@ def iter_values(field: Field[Any, Any], using: str) -> Iterator[Any]:
 def make_moment(number: int) -> datetime:
     """A moment at the end of time."""
     moment = datetime(9999, 12, 30) - timedelta(minutes=number)
-    return timezone.make_aware(moment) if timezone.settings.USE_TZ else moment
+    return timezone.make_aware(moment) if settings.USE_TZ else moment
 
 
 def iter_words(length: int) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
@@ -10,25 +9,29 @@ from typing import Any
 from django.db.models import Model
 
 from gestore_sync.clashes import Clashes
-from gestore_sync.comparison import Decision, decide
+from gestore_sync.comparison import Decision, decide, mirror_digests
 from gestore_sync.conf import get_option
 from gestore_sync.constraints import find_deferred
 from gestore_sync.digests import split_digests
 from gestore_sync.identity import iter_identities
-from gestore_sync.layouts import LOST, Layout
-from gestore_sync.links import GENERIC, Link
-from gestore_sync.lookup import Lookup, get_readers, make_identity_digests
+from gestore_sync.layouts import Layout
+from gestore_sync.links import Link
+from gestore_sync.locators import get_identity_digests, get_readers
+from gestore_sync.lookup import Lookup
 from gestore_sync.mappings import Mapping, MappingStore
+from gestore_sync.narration import fill_report
 from gestore_sync.natural import natural_key_of
-from gestore_sync.needs import REFERRED, count_left_behind, spread_needs
+from gestore_sync.needs import REFERRED, spread_needs
 from gestore_sync.ordering import get_links, sort_models
+from gestore_sync.places import find_moved_nodes
 from gestore_sync.plan import Change, Conflict, Create, Note, Plan, Update
 from gestore_sync.progress import Progress
 from gestore_sync.reading import get_queryset, iter_rows
-from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, iter_chunks
+from gestore_sync.refs import NEW, Key, Ref, iter_chunks
 from gestore_sync.removals import Removals
 from gestore_sync.scope import Role
 from gestore_sync.subgraph import Subgraph
+from gestore_sync.translation import LOST
 
 MAX_SHOWN = 1000
 
@@ -82,7 +85,11 @@ class Planner:
         self.progress.start("comparing", self.subgraph.count())
         for model in order:
             self._plan_model(model)
-        self._find_places()
+        for model in models:
+            if moved := find_moved_nodes(self.subgraph, model, self.target, self.counterparts):
+                self.plan.places[model] = moved
+                self.plan.report.updated[model._meta.label] += len(moved)
+                self.plan.report.unchanged[model._meta.label] -= len(moved)
         removals = Removals(self.subgraph, self.target, self.store, self.counterparts)
         removals.find(prune=self.prune)
         self.plan.add_conflicts(removals.conflicts)
@@ -90,7 +97,7 @@ class Planner:
             self._clashes.settle(self.plan, lambda model: set(removals.deleted.get(model, ())))
         )
         removals.add_to(self.plan, order)
-        self._fill_report()
+        fill_report(self.plan.report, self.subgraph, self.counterparts, self.store)
         return self.plan
 
     def _get_identifying(self, models: Sequence[type[Model]]) -> set[Link]:
@@ -181,6 +188,8 @@ class Planner:
                 continue
             mapping = known.get(key)
             digests = mapping.digests if mapping and mapping.target == target else None
+            if mapping is not None and mapping.mirrored and digests is not None:
+                digests = mirror_digests(layout, row, mine, digests)
             decision = decide(layout, mine, layout.get_values(theirs[target]), digests, self.on_conflict)
             created = bool(mapping and mapping.target == target and mapping.created)
             self._count(layout, key, decision, mine, theirs[target])
@@ -221,7 +230,7 @@ class Planner:
                         "counterpart on the target and does not travel. Take it in (no --ignore, no --stop before it), "
                         "create it on the target, or mend the link at the source.",
                     )
-                clear_link(layout, values, number)
+                layout.clear_link(values, number)
         return values
 
     def _count(
@@ -267,41 +276,8 @@ class Planner:
         noted = []
         for key, target in zip(fresh, targets, strict=True):
             values = layout.get_values(rows[target]) if target in rows else []
-            noted.append((key, target, False, make_identity_digests(layout, values, names if values else ())))
+            noted.append((key, target, False, get_identity_digests(layout, values, names if values else ())))
         self.plan.changes.add(Note(model._meta.label, noted))
-
-    # Trees
-
-    def _find_places(self) -> None:
-        """Tree nodes that stand elsewhere among their siblings than at the source."""
-        for model in self.subgraph.get_models():
-            adapter = self.subgraph.graph.find_adapter(model)
-            if adapter is None or adapter.ordered_by_fields(model):
-                continue
-            keys = {
-                key: target
-                for key in self.subgraph.iter_keys(model, Role.OWN)
-                if (target := self.counterparts.get(model, key)) is not NEW and target is not UNKNOWN
-            }
-            mine = adapter.read(model, self.source, list(keys))
-            theirs = adapter.read(model, self.target, list(keys.values()))
-            families: dict[tuple[Any, Any], list[Key]] = {}
-            for key, target in keys.items():
-                if key in mine and target in theirs:
-                    families.setdefault((mine[key].parent, theirs[target].parent), []).append(key)
-            moved = [
-                key
-                for (parent, their_parent), family in families.items()
-                if parent is None or self.counterparts.get(model, parent) == their_parent
-                for key in find_misplaced(
-                    sorted(family, key=lambda key: mine[key].order),
-                    sorted(family, key=lambda key: theirs[keys[key]].order),
-                )
-            ]
-            if moved:
-                self.plan.places[model] = moved
-                self.plan.report.updated[model._meta.label] += len(moved)
-                self.plan.report.unchanged[model._meta.label] -= len(moved)
 
     # The report
 
@@ -322,69 +298,9 @@ class Planner:
         )
         self.plan.add_conflicts([conflict])
 
-    def _fill_report(self) -> None:
-        report = self.plan.report
-        for name in report.COUNTS:
-            setattr(report, name, +getattr(report, name))
-        report.mentions = dict(self.subgraph.mentions)
-        report.why = self.subgraph.count_why()
-        report.left_behind = count_left_behind(self.subgraph, self.counterparts)
-        report.warnings += list(self._iter_warnings())
-
-    def _iter_warnings(self) -> Iterator[str]:
-        for model in dict.fromkeys(ref.model for ref in self.subgraph.roots):
-            roots = {ref.pk for ref in self.subgraph.roots if ref.model is model}
-            for role in (Role.OWN, *REFERRED):
-                others = [key for key in self.subgraph.iter_keys(model, role) if key not in roots]
-                if others:
-                    path = " ← ".join(
-                        f"{ref} ({name})" for ref, name in self.subgraph.get_path(Ref(model, others[0]))
-                    )
-                    verb = "own" if role is Role.OWN else "refer to"
-                    yield (
-                        f"The walk reaches {len(others)} more {model._meta.label} beside the root, to {verb}: {path}."
-                    )
-        if not self.store.in_target:
-            yield (
-                f"The target {self.target!r} has no tables of gestore_sync: the id mappings are kept at the source. "
-                f"Run: manage.py migrate gestore_sync --database {self.target}"
-            )
-
-
-def clear_link(layout: Layout, values: list[Any], number: int) -> None:
-    """Set a link to null: for a generic key both its content type and its object id."""
-    column = layout.columns[number] if number < len(layout.columns) else None
-    values[number] = None
-    if column is not None and column.link is not None and column.link.kind == GENERIC:
-        if not column.field.null:
-            values[number] = ""
-        if layout.columns[column.type_at - 1].field.null:
-            values[column.type_at - 1] = None
-
 
 def is_noted(mapping: Mapping | None, target: Key, digests: bytes) -> bool:
     """Whether the stored mapping already says this."""
-    if mapping is None or mapping.target != target:
+    if mapping is None or mapping.mirrored or mapping.target != target:
         return False
     return mapping.digests == digests or split_digests(mapping.digests) == split_digests(digests)
-
-
-def find_misplaced(wanted: Sequence[Key], found: Sequence[Key]) -> list[Key]:
-    """The fewest elements that must move to bring ``found`` into the order of ``wanted``."""
-    if list(wanted) == list(found):
-        return []
-    place = {key: number for number, key in enumerate(wanted)}
-    ends: list[int] = []
-    last: list[int] = []
-    before: list[int] = []
-    for at, key in enumerate(found):
-        rank = bisect_left(ends, place[key])
-        before.append(last[rank - 1] if rank else -1)
-        ends[rank : rank + 1] = [place[key]]
-        last[rank : rank + 1] = [at]
-    stay = set()
-    at = last[-1]
-    while at >= 0:
-        stay.add(at)
-        at = before[at]
-    return [key for number, key in enumerate(found) if number not in stay]

@@ -15,7 +15,7 @@ KEYS_PER_QUERY = 50_000
 COMPOSITE_KEYS_PER_QUERY = 250
 
 
-class AnyOf(Lookup):  # type: ignore[type-arg]
+class AnyOf(Lookup):
     """``lhs`` is one of the values, sent as one array parameter where the database has such a thing.
 
     On PostgreSQL ``= ANY(array)``, on SQLite ``IN (SELECT value FROM json_each(array))``, elsewhere ``IN (…)``.

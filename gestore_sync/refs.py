@@ -24,6 +24,17 @@ class Ref(NamedTuple):
         return f"{self.model._meta.label}.{pk}"
 
 
+def get_field(model: type[Model], name: str) -> Field[Any, Any]:
+    """The field of ``model`` called ``name``, which is known to be one."""
+    field: Any = model._meta.get_field(name)
+    return field
+
+
+def get_table(model: type[Model]) -> str:
+    """The name of the model's table, without the schema that some write before it."""
+    return model._meta.db_table.split('"."')[-1].strip('"')
+
+
 def resolve_key_field(field: Field[Any, Any]) -> Field[Any, Any]:
     """The field that a key finally consists of: follows foreign keys to what they point to."""
     while isinstance(field, ForeignObject):

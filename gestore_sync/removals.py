@@ -12,7 +12,6 @@ from typing import Any
 from django.db import models
 from django.db.models import Model
 
-from gestore_sync.layouts import Counterparts
 from gestore_sync.links import TREE, Link
 from gestore_sync.mappings import MappingStore
 from gestore_sync.plan import Conflict, Delete, Detach, Plan
@@ -20,6 +19,7 @@ from gestore_sync.reading import find_existing, iter_pointing, iter_rows
 from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, make_key_set
 from gestore_sync.scope import Role, find_reverse_role
 from gestore_sync.subgraph import Subgraph
+from gestore_sync.translation import Counterparts
 
 SURVIVES = "survives"
 

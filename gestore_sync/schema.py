@@ -9,6 +9,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Model
 
 from gestore_sync.exceptions import SchemaMismatch
+from gestore_sync.refs import get_table
 
 
 def check_schema(using: str, models: Iterable[type[Model]]) -> None:
@@ -17,7 +18,7 @@ def check_schema(using: str, models: Iterable[type[Model]]) -> None:
     with connection.cursor() as cursor:
         tables = {info.name for info in connection.introspection.get_table_list(cursor)}
         for model in models:
-            table = model._meta.db_table.split('"."')[-1].strip('"')
+            table = get_table(model)
             if table not in tables or not router.allow_migrate_model(using, model):
                 raise SchemaMismatch(
                     f"The target {using!r} has no table {model._meta.db_table!r} for {model._meta.label}. "

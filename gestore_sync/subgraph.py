@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,13 +45,13 @@ class Members:
         self._distances.append(distance)
         return True
 
-    def without(self, is_left_out: Callable[[Key], bool]) -> Members:
-        """The same without some objects."""
+    def without(self, others: Sequence[Any]) -> Members:
+        """The same without the keys that are in one of the other sets."""
         rest = Members(self.model)
         for key, link, parent, distance in zip(
             self.keys, self._links, self._parents, self._distances, strict=True
         ):
-            if not is_left_out(key):
+            if not any(key in seen for seen in others):
                 rest.add(key, link, parent, distance)
         return rest
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ValidationError
-from django.db.models import Model, Q
+from django.db.models import IntegerField, Model, Q
 
 from gestore_sync.exceptions import UnknownObject
 from gestore_sync.identity import iter_identities
@@ -309,6 +309,8 @@ def pick(rows: Sequence[tuple[Any, ...]], columns: Sequence[int]) -> list[tuple[
 
 def to_object_id(field: Any, key: Key) -> Any:
     """``key`` as the value of a generic key's object id field; None where the field cannot hold it."""
+    if isinstance(field, IntegerField) and not (type(key) is int and -(2**63) <= key < 2**63):
+        return None
     try:
         return field.to_python(key)
     except (TypeError, ValueError, ValidationError):

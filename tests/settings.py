@@ -38,6 +38,7 @@ INSTALLED_APPS = [
     "tests.kinds",
     "tests.naturals",
     "tests.pgkinds",
+    "tests.policies",
     "tests.trees",
 ]
 

@@ -1,7 +1,7 @@
 """The tree adapters alone, on real databases: what they read, and the trees that they leave behind.
 
-The libraries' own checks are the oracle: treebeard's ``find_problems()``, and mptt's ``rebuild()``, which must
-have nothing to do.
+The libraries' own checks are the oracle: treebeard's ``find_problems()``, and mptt's ``rebuild()``, which
+must have nothing to do.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ MODELS = [*PATHS, *SETS, *LISTS, *GENRES]
 
 every_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
 few_examples = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -598,6 +598,33 @@ def test_ten_thousand_siblings_take_as_many_queries_as_ten(model: Any, target: s
 
     assert count(10, "a", "b") == count(10_000, "c", "d")
     assert len(list(get_adapter(model).children(model, target, [nodes["d"].pk]))) == 10_001
+
+
+@pytest.mark.parametrize("model", [PathNode, SetNode, Genre])
+def test_many_families_far_apart_are_read_and_ordered(model: Any, target: str) -> None:
+    numbers = range(300)
+    tops = {f"p{number}": None for number in numbers}
+    forest = (
+        tops
+        | {f"c{number}": f"p{number}" for number in numbers}
+        | {f"g{number}": f"c{number}" for number in numbers}
+    )
+    Run(new=forest, order={code: at for at, code in enumerate(forest)}).apply(model, target)
+    pks = dict(model._base_manager.values_list("code", "pk"))
+
+    found = get_adapter(model).children(model, target, [pks[f"p{number}"] for number in numbers[::2]])
+
+    assert sorted(found) == [(pks[f"c{number}"], pks[f"p{number}"]) for number in numbers[::2]]
+
+    new = {f"n{number}": f"p{number}" for number in numbers[::2]}
+    Run(new=new, order=dict.fromkeys(new, 0) | {f"c{number}": 1 for number in numbers}).apply(model, target)
+
+    families = get_families(model)
+    assert [families[code] for code in tops] == [
+        [f"c{number}"] if number % 2 else [f"n{number}", f"c{number}"] for number in numbers
+    ]
+    assert [families[f"c{number}"] for number in numbers] == [[f"g{number}"] for number in numbers]
+    assert find_problems(model) == []
 
 
 def is_of_adapter(sql: str) -> bool:

@@ -24,7 +24,7 @@ class Writer:
 
     def reserve(self, model: type[Model], number: int) -> list[int]:
         """So many automatic primary keys that no row has or will get otherwise."""
-        table, column = model._meta.db_table, model._meta.pk.column
+        table, column = model._meta.db_table, model._meta.pk.column or ""
         highest = get_queryset(model, self.using).aggregate(highest=Max("pk"))["highest"] or 0
         if self.connection.vendor == "sqlite":
             with self.connection.cursor() as cursor:
@@ -76,7 +76,7 @@ class Writer:
     def insert(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]) -> None:
         """Insert rows that hold a value for each of ``fields``."""
         quote = self.connection.ops.quote_name
-        columns = ", ".join(quote(field.column) for field in fields)
+        columns = ", ".join(quote(field.column or "") for field in fields)
         marks = ", ".join(["%s"] * len(fields))
         with self.connection.cursor() as cursor:
             cursor.executemany(
@@ -90,8 +90,8 @@ class Writer:
         """Set ``fields`` of rows, given as ``(primary key, values)``."""
         quote = self.connection.ops.quote_name
         keys = self.get_key_fields(model)
-        setting = ", ".join(f"{quote(field.column)} = %s" for field in fields)
-        where = " AND ".join(f"{quote(field.column)} = %s" for field in keys)
+        setting = ", ".join(f"{quote(field.column or '')} = %s" for field in fields)
+        where = " AND ".join(f"{quote(field.column or '')} = %s" for field in keys)
         values = ([*row, *(key if isinstance(key, tuple) else (key,))] for key, row in rows)
         with self.connection.cursor() as cursor:
             cursor.executemany(

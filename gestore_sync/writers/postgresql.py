@@ -64,7 +64,7 @@ class PostgreSQLWriter(Writer):
         return reserved
 
     def _copy(self, table: str, fields: Sequence[Field[Any, Any]], rows: Any) -> None:
-        columns = ", ".join(self.connection.ops.quote_name(field.column) for field in fields)
+        columns = ", ".join(self.connection.ops.quote_name(field.column or "") for field in fields)
         with self.connection.cursor() as cursor, cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
             for row in self.prepare(fields, rows):
                 copy.write_row(row)
@@ -82,10 +82,12 @@ class PostgreSQLWriter(Writer):
         table = quote(model._meta.db_table)
         keys = self.get_key_fields(model)
         staged = [*keys, *fields]
-        columns = ", ".join(quote(field.column) for field in staged)
-        setting = ", ".join(f"{quote(field.column)} = {STAGE}.{quote(field.column)}" for field in fields)
+        columns = ", ".join(quote(field.column or "") for field in staged)
+        setting = ", ".join(
+            f"{quote(field.column or '')} = {STAGE}.{quote(field.column or '')}" for field in fields
+        )
         where = " AND ".join(
-            f"target.{quote(field.column)} = {STAGE}.{quote(field.column)}" for field in keys
+            f"target.{quote(field.column or '')} = {STAGE}.{quote(field.column or '')}" for field in keys
         )
         values = ([*(key if isinstance(key, tuple) else (key,)), *row] for key, row in rows)
         with self.connection.cursor() as cursor:

@@ -67,8 +67,9 @@ class Database:
         for field in model._meta.local_concrete_fields:
             if isinstance(field, models.CharField) and field.name not in ("key", "iso"):
                 return row[field.attname].split("/")[0]
-        ends = [self.mark(to) for field, to in self.links(place) if to is not None]
-        return tuple(ends) if len(ends) > 1 else ends[0]
+        linked = {link: to for link, to in self.links(place) if to is not None}
+        parents = [to for link, to in linked.items() if is_parent_link(link)]
+        return self.mark(parents[0]) if parents else tuple(self.mark(to) for to in linked.values())
 
     def key(self, place: Place) -> Key:
         """Return a row's model and mark."""

@@ -6,7 +6,6 @@ some of their codes are the same; what they sell is not.
 
 from __future__ import annotations
 
-import warnings
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -181,10 +180,7 @@ def _add_shirt_class() -> Any:
 
 
 def _add_category(breadcrumbs: str, code: str) -> Any:
-    with warnings.catch_warnings():
-        # Oscar calls treebeard by names that treebeard is going to drop.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        category = create_from_breadcrumbs(breadcrumbs)
+    category = create_from_breadcrumbs(breadcrumbs)
     category.code = code
     category.description = f"All about {category.name}"
     category.image = f"categories/{code}.jpg"

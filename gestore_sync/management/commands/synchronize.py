@@ -41,7 +41,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         as_json = options["format"] == "json"
-        progress = make_progress(self.stderr._out, wanted=options["progress"])  # type: ignore[attr-defined]
+        progress = make_progress(self.stderr._out, wanted=options["progress"])
         try:
             report = api.synchronize(
                 options["root"],

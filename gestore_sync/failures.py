@@ -1,0 +1,81 @@
+"""Writing rows so that the one that the target refuses can be named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.db import (
+    DatabaseError,
+    IntegrityError,
+    NotSupportedError,
+    OperationalError,
+    connections,
+    transaction,
+)
+from django.db.models import Model
+
+from gestore_sync.exceptions import WriteFailed
+from gestore_sync.natural import natural_key_of
+from gestore_sync.reading import get_queryset
+from gestore_sync.refs import Key, Ref
+
+
+class Attempts:
+    """Writes batches on ``target``; where one is refused, finds the first row at fault."""
+
+    def __init__(self, source: str, target: str) -> None:
+        self.source = source
+        self.target = target
+        self._tables: set[str] = set()
+
+    def write(
+        self,
+        model: type[Model],
+        keys: Sequence[Key],
+        rows: Sequence[Any],
+        write: Callable[[Sequence[Any]], None],
+        *,
+        using: str | None = None,
+    ) -> None:
+        """Call ``write`` with ``rows``. ``keys`` are their objects' keys on ``using`` (default: the source).
+
+        Raises :class:`WriteFailed` that names the object; a lost connection is passed on as it is.
+        """
+        self._tables.add(model._meta.db_table)
+        try:
+            with transaction.atomic(using=self.target):
+                write(rows)
+        except DatabaseError as error:
+            if isinstance(error, (OperationalError, NotSupportedError)):
+                raise
+            if len(rows) > 1:
+                half = len(rows) // 2
+                self.write(model, keys[:half], rows[:half], write, using=using)
+                self.write(model, keys[half:], rows[half:], write, using=using)
+                raise WriteFailed(
+                    f"The target {self.target!r} refuses rows of {model._meta.label} together: {first_line(error)}."
+                ) from error
+            raise WriteFailed(
+                f"The target {self.target!r} refuses {self._describe(Ref(model, keys[0]), using or self.source)}: "
+                f"{first_line(error)}. Mend the object at the source, or what it clashes with on the target, and run again."
+            ) from error
+
+    def check_constraints(self) -> None:
+        """Check now what the database would check at the commit, so that what is wrong can be named."""
+        try:
+            connections[self.target].check_constraints(table_names=sorted(self._tables))
+        except IntegrityError as error:
+            raise WriteFailed(f"The target {self.target!r} refuses the rows: {first_line(error)}.") from error
+
+    @staticmethod
+    def _describe(ref: Ref, using: str) -> str:
+        instance = get_queryset(ref.model, using).filter(pk=ref.pk).first()
+        natural_key = natural_key_of(instance) if instance is not None else None
+        return f"{ref} {natural_key!r}" if natural_key else str(ref)
+
+
+def first_line(error: Exception) -> str:
+    """What a database error says, on one line."""
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    return " ".join(lines[:2]).rstrip(".")

@@ -1,0 +1,44 @@
+"""What a person should know of a plan beside its counts: why things are there, what stays behind, what to watch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gestore_sync.mappings import MappingStore
+from gestore_sync.needs import REFERRED, count_left_behind
+from gestore_sync.plan import Report
+from gestore_sync.refs import Ref
+from gestore_sync.scope import Role
+from gestore_sync.subgraph import Subgraph
+from gestore_sync.translation import Counterparts
+
+
+def fill_report(report: Report, subgraph: Subgraph, counterparts: Counterparts, store: MappingStore) -> None:
+    """Add mentions, reasons, what is left behind and warnings; drop counts of zero."""
+    for name in report.COUNTS:
+        setattr(report, name, +getattr(report, name))
+    report.mentions = dict(subgraph.mentions)
+    report.why = subgraph.count_why()
+    report.left_behind = count_left_behind(subgraph, counterparts)
+    report.warnings += [*iter_more_roots(subgraph), *iter_missing_tables(store)]
+
+
+def iter_more_roots(subgraph: Subgraph) -> Iterator[str]:
+    """A warning where the walk reaches other objects of a root's model."""
+    for model in dict.fromkeys(ref.model for ref in subgraph.roots):
+        roots = {ref.pk for ref in subgraph.roots if ref.model is model}
+        for role in (Role.OWN, *REFERRED):
+            others = [key for key in subgraph.iter_keys(model, role) if key not in roots]
+            if others:
+                path = " ← ".join(f"{ref} ({name})" for ref, name in subgraph.get_path(Ref(model, others[0])))
+                purpose = "own" if role is Role.OWN else "refer to"
+                yield f"The walk reaches {len(others)} more {model._meta.label} beside the root, to {purpose}: {path}."
+
+
+def iter_missing_tables(store: MappingStore) -> Iterator[str]:
+    """A warning where the target cannot keep the id mappings."""
+    if not store.in_target:
+        yield (
+            f"The target {store.target!r} has no tables of gestore_sync: the id mappings are kept at the source. "
+            f"Run: manage.py migrate gestore_sync --database {store.target}"
+        )

@@ -1,0 +1,137 @@
+"""How links in a record are rewritten: the counterpart of what each points to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Model
+
+from gestore_sync.links import GENERIC, Link, find_generic_target, to_key
+from gestore_sync.refs import NEW, UNKNOWN, Key, KeyMap, New, Unknown
+
+
+class Lost:
+    """A link leads to an object that has no counterpart and will get none."""
+
+    def __repr__(self) -> str:
+        return "LOST"
+
+
+LOST = Lost()
+
+
+class Counterparts:
+    """Where every object of a subgraph is on the target, as far as it is known."""
+
+    def __init__(self) -> None:
+        self.maps: dict[type[Model], KeyMap] = {}
+        self.values: dict[tuple[type[Model], str], dict[Key, Any]] = {}
+
+    def get(self, model: type[Model], key: Key) -> Key | New | Unknown:
+        """The counterpart of an object: a key of the target, NEW or UNKNOWN."""
+        keys = self.maps.get(model)
+        return UNKNOWN if keys is None else keys.get(key)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One value of a record.
+
+    ``name`` is the field's name, ``path`` what is read (a name or an expression's alias). ``link``: the value is the
+    key of an object; ``part`` says which component of a composite key, whose places in the row are ``parts_at``.
+    ``type_at`` (generic keys only) and ``key_at`` (links to a unique field) are the places of content type and key.
+    """
+
+    name: str
+    field: Any
+    path: str
+    link: Link | None = None
+    part: int | None = None
+    is_json: bool = False
+    parts_at: tuple[int, ...] = ()
+    type_at: int = 0
+    key_at: int = 0
+
+
+def make_key_translator(target: type[Model], at: int) -> Callable[[Counterparts, tuple[Any, ...], str], Any]:
+    """A function that gives the counterpart of the object whose key is at place ``at`` of a row."""
+
+    def translate(counterparts: Counterparts, row: tuple[Any, ...], source: str) -> Any:
+        key = row[at]
+        if key is None:
+            return None
+        found = counterparts.get(target, key)
+        return LOST if found is UNKNOWN else found
+
+    return translate
+
+
+def make_translator(column: Column, at: int) -> Callable[[Counterparts, tuple[Any, ...], str], Any]:
+    """The function that rewrites the link in ``column``, which is at place ``at`` of a row."""
+    link = column.link
+    assert link is not None
+    if link.kind == GENERIC:
+        return make_generic_translator(column, at)
+    assert link.target is not None
+    if column.part is not None:
+        return make_part_translator(column, at)
+    if link.to_field:
+        return make_unique_translator(link, link.target, at, column.key_at)
+    return make_key_translator(link.target, at)
+
+
+def make_unique_translator(
+    link: Link, target: type[Model], at: int, key_at: int
+) -> Callable[[Counterparts, tuple[Any, ...], str], Any]:
+    """For a link to a unique field: the value that this field has on the target."""
+    to_field = link.to_field or ""
+
+    def translate(counterparts: Counterparts, row: tuple[Any, ...], source: str) -> Any:
+        value, key = row[at], row[key_at]
+        if value is None:
+            return None
+        if key is None or counterparts.get(target, key) is UNKNOWN:
+            return LOST
+        return counterparts.values.get((target, to_field), {}).get(key, value)
+
+    return translate
+
+
+def make_part_translator(column: Column, at: int) -> Callable[[Counterparts, tuple[Any, ...], str], Any]:
+    """For a component of a key of several columns: the same component of the counterpart's key."""
+    assert column.link is not None and column.link.target is not None and column.part is not None
+    target, part, places = column.link.target, column.part, column.parts_at
+
+    def translate(counterparts: Counterparts, row: tuple[Any, ...], source: str) -> Any:
+        key = tuple(row[place] for place in places)
+        if None in key:
+            return row[at]
+        found: Any = counterparts.get(target, key)
+        if found is UNKNOWN:
+            return LOST
+        return found if found is NEW else found[part]
+
+    return translate
+
+
+def make_generic_translator(column: Column, at: int) -> Callable[[Counterparts, tuple[Any, ...], str], Any]:
+    """For the object id of a generic key: the counterpart of what content type and id name together."""
+
+    def translate(counterparts: Counterparts, row: tuple[Any, ...], source: str) -> Any:
+        value, content_type = row[at], row[column.type_at]
+        if value is None or content_type is None:
+            return value
+        target = find_generic_target(source, content_type)
+        key = None if target is None else to_key(target, value)
+        if target is None or key is None:
+            return LOST
+        found = counterparts.get(target, key)
+        if found is UNKNOWN:
+            return LOST
+        if found is NEW or found == key:
+            return value if found == key else NEW
+        return column.field.to_python(found)
+
+    return translate

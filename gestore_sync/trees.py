@@ -1,0 +1,94 @@
+"""What a run does to trees on the target, gathered for their adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from django.db.models import Model
+
+from gestore_sync.adapters import Adapter, Node, TreeChanges
+from gestore_sync.layouts import TREE_PARENT, Layout
+from gestore_sync.refs import Key
+from gestore_sync.scope import Role
+from gestore_sync.subgraph import Subgraph
+from gestore_sync.translation import Counterparts
+
+
+class Trees:
+    """The trees of one run. Models that are no trees are passed over."""
+
+    def __init__(self, subgraph: Subgraph, target: str, counterparts: Counterparts) -> None:
+        self._subgraph = subgraph
+        self._target = target
+        self._counterparts = counterparts
+        self._changes: dict[type[Model], TreeChanges] = {}
+        self._positions: dict[type[Model], Mapping[Key, tuple[Any, ...]]] = {}
+
+    def find_adapter(self, model: type[Model]) -> Adapter | None:
+        """The adapter of the model, or None."""
+        return self._subgraph.graph.find_adapter(model)
+
+    def _get_changes(self, model: type[Model], adapter: Adapter) -> TreeChanges:
+        if model not in self._changes:
+            owned = list(self._subgraph.iter_keys(model, Role.OWN))
+            nodes = adapter.read(model, self._subgraph.source, owned)
+            order = {self._counterparts.get(model, key): node.order for key, node in nodes.items()}
+            self._changes[model] = TreeChanges(order=order)
+        return self._changes[model]
+
+    def _make_nodes(self, model: type[Model], adapter: Adapter, keys: Sequence[Key]) -> list[Node]:
+        """Nodes of the source as they stand on the target."""
+        return [
+            Node(
+                self._counterparts.get(model, node.pk),
+                None if node.parent is None else self._counterparts.get(model, node.parent),
+                node.order,
+            )
+            for node in adapter.read(model, self._subgraph.source, keys).values()
+        ]
+
+    def place(self, model: type[Model], keys: Sequence[Key]) -> None:
+        """Find places for the new nodes with these keys of the source, whose keys on the target are known."""
+        adapter = self.find_adapter(model)
+        if adapter is not None and keys:
+            nodes = self._make_nodes(model, adapter, keys)
+            self._positions[model] = adapter.place(model, self._target, nodes)
+            changes = self._get_changes(model, adapter)
+            changes.placed += nodes
+            changes.order.update((node.pk, node.order) for node in nodes)
+
+    def get_positions(self, model: type[Model], target: Key) -> tuple[Any, ...]:
+        """The values of the position fields of a new node."""
+        return self._positions.get(model, {}).get(target, ())
+
+    def note_changed(self, layout: Layout, columns: Iterable[int], keys: Sequence[Key]) -> None:
+        """Nodes of the source whose columns are written on the target: they may move."""
+        adapter = self.find_adapter(layout.model)
+        if adapter is None:
+            return
+        names = {layout.names[number] for number in columns}
+        if names & {TREE_PARENT, adapter.parent_field(layout.model)} or adapter.ordered_by_fields(
+            layout.model
+        ):
+            self.note_moved(layout.model, keys)
+
+    def note_moved(self, model: type[Model], keys: Sequence[Key]) -> None:
+        """Nodes of the source that get another place."""
+        adapter = self.find_adapter(model)
+        if adapter is not None:
+            self._get_changes(model, adapter).moved += self._make_nodes(model, adapter, keys)
+
+    def note_deleted(self, model: type[Model], targets: Sequence[Key]) -> None:
+        """Nodes of the target that will be deleted; they are still there."""
+        adapter = self.find_adapter(model)
+        if adapter is not None:
+            nodes = adapter.read(model, self._target, targets)
+            self._get_changes(model, adapter).bereaved += [node.parent for node in nodes.values()]
+
+    def mend(self) -> None:
+        """Bring all trees that were touched into order."""
+        for model, changes in self._changes.items():
+            adapter = self.find_adapter(model)
+            if adapter is not None:
+                adapter.mend(model, self._target, changes)
