@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from gestore_sync.adapters import load_adapters
 from gestore_sync.comparison import POLICIES
-from gestore_sync.conf import get_databases
+from gestore_sync.conf import REACHES, get_databases
 from gestore_sync.exceptions import (
     DatabaseUnavailable,
     GestoreSyncError,
@@ -74,6 +74,8 @@ def synchronize(
         raise WrongSetting(
             f"There is no policy {on_conflict!r} for conflicts. The policies are: {', '.join(POLICIES)}."
         )
+    if reach not in (None, *REACHES):
+        raise WrongSetting(f"There is no reach {reach!r}. It is one of: {', '.join(REACHES)}.")
     if not roots:
         raise UnknownObject("Name the objects to push, as app.Model.pk.")
     progress = progress or Progress()
@@ -167,7 +169,7 @@ class Push:
     def _make_planner(self) -> Planner:
         self.progress.start("walking")
         subgraph = Walker(self.graph, self.scope, self.progress.advance).walk(self.roots)
-        check_schema(self.target, [model for model in subgraph.get_models()])
+        check_schema(self.target, subgraph.get_models())
         store = MappingStore(self.source, self.target)
         planner = Planner(
             subgraph,
@@ -177,7 +179,11 @@ class Push:
             prune=self.prune,
             progress=self.progress,
         )
-        planner.make()
+        try:
+            planner.make()
+        except BaseException:
+            planner.plan.close()
+            raise
         return planner
 
 

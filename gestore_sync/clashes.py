@@ -105,11 +105,7 @@ class Clashes:
             layout = self._get_layout(model)
             update = self._updates.get((model, claim.holder))
             fields = self._get_fields(claim.identity)
-            freed = (
-                ()
-                if update is None
-                else [layout.names[at] for at in update.columns if layout.names[at] in fields]
-            )
+            freed = () if update is None else [layout.names[at] for at in update.columns if layout.names[at] in fields]
             is_deleted = claim.holder in deleted(model)
             if not freed and not is_deleted:
                 conflicts.append(self._make_conflict(claim))
@@ -133,9 +129,7 @@ class Clashes:
         columns = [
             column
             for column in layout.columns
-            if column.name in names
-            and column.name not in in_condition
-            and not isinstance(column.field, BooleanField)
+            if column.name in names and column.name not in in_condition and not isinstance(column.field, BooleanField)
         ]
         columns.sort(key=lambda column: (not column.field.null, column.link is not None))
         return columns[0].name if columns else None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gestore_sync.digests import get_name_code, make_digest, split_digests
+from gestore_sync.digests import find_changed, get_name_code, make_digest, split_digests
 from gestore_sync.layouts import Layout
 from gestore_sync.refs import NEW
 
@@ -30,9 +30,7 @@ class Decision:
     digests: bytes = b""
 
 
-def decide(
-    layout: Layout, mine: Sequence[Any], theirs: Sequence[Any], digests: bytes | None, policy: str
-) -> Decision:
+def decide(layout: Layout, mine: Sequence[Any], theirs: Sequence[Any], digests: bytes | None, policy: str) -> Decision:
     """Compare the source's values, links rewritten, with the target's. ``digests``: what we last left there, if known.
 
     ``policy`` is one of :data:`POLICIES`; ``newer`` lets the source win as long as the target has no log that says
@@ -49,9 +47,7 @@ def decide(
     only_mine = only_theirs = False
     for number in differing:
         base = known.get(get_name_code(names[number]))
-        mine_changed = (
-            base is None or mine[number] is NEW or base != digest_value(layout, number, mine[number])
-        )
+        mine_changed = base is None or mine[number] is NEW or base != digest_value(layout, number, mine[number])
         theirs_changed = base is None or base != digest_value(layout, number, theirs[number])
         if mine_changed and theirs_changed:
             if base is not None or policy == FAIL:
@@ -116,3 +112,22 @@ def mirror_digests(layout: Layout, row: Sequence[Any], mine: Sequence[Any], dige
             base = digest_value(layout, number, mine[number])
         parts.append(code + base)
     return b"".join(parts)
+
+
+def is_other_object(layout: Layout, identifying: set[str], digests: bytes, theirs: Sequence[Any]) -> bool:
+    """Whether a row of the target is no longer the object that we left there, by what ``digests`` say of it.
+
+    A row that still has the identity that we left was at most renamed at the source. One whose identity changed while
+    its other fields are as we left them was renamed on the target. Any other is another object; where the model has no
+    identity, one in which nothing is as we left it.
+    """
+    changed = find_changed(digests, layout.names, [layout.normalize(at, value) for at, value in enumerate(theirs)])
+    if changed is None:
+        return False
+    known = split_digests(digests)
+    every = {name for name in layout.names if get_name_code(name) in known}
+    identifying = identifying & every
+    if not identifying:
+        return len(every) > 1 and changed == every
+    others = every - identifying
+    return bool(changed & identifying and (changed & others or not others))

@@ -25,6 +25,7 @@ def _is_fields_by_model(value: Any) -> bool:
 
 
 SIGNAL_MODES = ("raw", "save", "none")
+REACHES = ("owned", "connected")
 
 
 def _is_signals(value: Any) -> bool:
@@ -47,11 +48,9 @@ OPTIONS: dict[str, Option] = {
     "REFER": Option((), 'a list of links, "app.Model.field"', _is_names),
     "IGNORE": Option((), 'a list of links and models, "app.Model.field" or "app.Model"', _is_names),
     "STOP": Option((), 'a list of models, "app.Model"', _is_names),
-    "REACH": Option("owned", '"owned" or "connected"', lambda value: value in ("owned", "connected")),
+    "REACH": Option("owned", '"owned" or "connected"', lambda value: value in REACHES),
     "IDENTITY": Option({}, 'a dictionary {"app.Model": ["field", …]}', _is_fields_by_model),
-    "SIGNALS": Option(
-        "raw", '"raw", "save", "none", or a dictionary of those by "app.Model" and "*"', _is_signals
-    ),
+    "SIGNALS": Option("raw", '"raw", "save", "none", or a dictionary of those by "app.Model" and "*"', _is_signals),
     "ADAPTERS": Option((), "a list of dotted paths of Adapter classes", _is_names),
     "BATCH_SIZE": Option(10_000, "a whole number from 1", lambda value: type(value) is int and value > 0),
 }
@@ -75,7 +74,10 @@ def find_setting_errors() -> list[tuple[str, str]]:
 def get_option(key: str) -> Any:
     """The value of ``GESTORE_SYNC[key]``, or its default. Raises :class:`WrongSetting`."""
     option = OPTIONS[key]
-    value = (getattr(settings, "GESTORE_SYNC", None) or {}).get(key, option.default)
+    given = getattr(settings, "GESTORE_SYNC", {})
+    if not isinstance(given, Mapping):
+        raise WrongSetting("GESTORE_SYNC is not a dictionary. Write GESTORE_SYNC = {…}.")
+    value = given.get(key, option.default)
     if not option.accepts(value):
         raise WrongSetting(f"GESTORE_SYNC[{key!r}] is {value!r}. It takes {option.takes}.")
     return value
@@ -134,6 +136,5 @@ def _get_place(alias: str) -> tuple[str, ...]:
 
     of = connections[alias].settings_dict
     options = of.get("OPTIONS") or {}
-    return tuple(str(of.get(key) or "") for key in ("ENGINE", "NAME", "HOST", "PORT")) + (
-        str(options.get("service", "")),
-    )
+    place = (of.get("ENGINE"), of.get("NAME"), of.get("HOST"), of.get("PORT"), options.get("service"))
+    return tuple(str(part or "") for part in place)

@@ -47,9 +47,7 @@ def find_deferred(using: str, order: Sequence[type[Model]], graph: LinkGraph) ->
     immediate = find_immediate(using, against) if against else set()
     required = [link for link in immediate if link.required]
     if required:
-        every = [
-            link for model in order for link in graph.forward[model] if link.required and link.target in place
-        ]
+        every = [link for model in order for link in graph.forward[model] if link.required and link.target in place]
         cycle = find_cycle([required[0]]) or find_cycle(every)
         path = " → ".join([*(link.name for link in cycle), cycle[0].model._meta.label if cycle else ""])
         raise LinkCycle(

@@ -70,17 +70,12 @@ WRITERS: dict[type, Callable[[Any], str]] = {
 
 def join_digests(names: Iterable[str], values: Iterable[Any]) -> bytes:
     """The digests of one record."""
-    return b"".join(
-        get_name_code(name) + make_digest(value) for name, value in zip(names, values, strict=True)
-    )
+    return b"".join(get_name_code(name) + make_digest(value) for name, value in zip(names, values, strict=True))
 
 
 def split_digests(digests: bytes) -> dict[bytes, bytes]:
     """By the code of the field's name, the digest of its value."""
-    return {
-        digests[at : at + NAME_SIZE]: digests[at + NAME_SIZE : at + SIZE]
-        for at in range(0, len(digests), SIZE)
-    }
+    return {digests[at : at + NAME_SIZE]: digests[at + NAME_SIZE : at + SIZE] for at in range(0, len(digests), SIZE)}
 
 
 def merge_digests(digests: bytes, values: Mapping[str, Any]) -> bytes:

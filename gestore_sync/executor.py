@@ -14,14 +14,13 @@ from gestore_sync.exceptions import GestoreSyncError, WriteFailed
 from gestore_sync.failures import Attempts
 from gestore_sync.identity import has_automatic_key
 from gestore_sync.layouts import Layout
-from gestore_sync.links import FOREIGN
 from gestore_sync.models import Origin, SyncRun
 from gestore_sync.parking import iter_parking_values
 from gestore_sync.plan import Change, Create, Delete, Detach, Note, Operation, Park, Plan, Release, Update
 from gestore_sync.planner import Planner
 from gestore_sync.progress import Progress
-from gestore_sync.refs import NEW, Key, Ref, get_key_columns
-from gestore_sync.scope import Role
+from gestore_sync.refs import NEW, Key, Ref
+from gestore_sync.reservation import reserve_keys
 from gestore_sync.sending import Sender
 from gestore_sync.translation import LOST
 from gestore_sync.trees import Trees
@@ -55,7 +54,8 @@ class Executor:
         started = timezone.now()
         self._defer_constraints()
         self._make_origin()
-        self._reserve()
+        for model in self.plan.models:
+            self.trees.place(model, reserve_keys(self.planner, model, self.writer))
         for model, keys in self.plan.places.items():
             self.trees.note_moved(model, keys)
         counts = (*self.plan.report.created.values(), *self.plan.report.updated.values())
@@ -87,43 +87,6 @@ class Executor:
             with connections[self.target].cursor() as cursor:
                 cursor.execute("PRAGMA defer_foreign_keys = ON")
 
-    # Keys
-
-    def _reserve(self) -> None:
-        """Give every object that will be created its primary key on the target, in the order of the source's keys."""
-        subgraph = self.planner.subgraph
-        for model in self.plan.models:
-            keys = self.counterparts.maps[model]
-            new = [
-                key
-                for key in keys.iter_new()
-                if subgraph.is_needed(model, key) or subgraph.find_role(model, key) is Role.OWN
-            ]
-            if new and has_automatic_key(model):
-                for key, target in zip(new, self.writer.reserve(model, len(new)), strict=True):
-                    keys.set(key, target)
-            else:
-                layout = self.planner.get_layout(model)
-                for key in new:
-                    keys.set(key, self._make_key(layout, key))
-            self.trees.place(model, new)
-
-    def _make_key(self, layout: Layout, key: Key) -> Key:
-        """A key that the database does not count out, with the links in it rewritten."""
-        parts = key if isinstance(key, tuple) else (key,)
-        made = []
-        for name, part in zip(get_key_columns(layout.model), parts, strict=True):
-            link = next(column.link for column in layout.columns if column.field.attname == name)
-            if (
-                link is not None
-                and link.kind == FOREIGN
-                and link.target is not None
-                and len(link.attnames) == 1
-            ):
-                part = self.counterparts.get(link.target, part)
-            made.append(part)
-        return tuple(made) if isinstance(key, tuple) else made[0]
-
     # Rows
 
     def _translate(self, layout: Layout, row: tuple[Any, ...]) -> list[Any]:
@@ -133,9 +96,7 @@ class Executor:
                 layout.clear_link(values, number)
             elif value is NEW:
                 link = layout.get_link(layout.names[number])
-                raise WriteFailed(
-                    f"{Ref(layout.model, row[0])} needs {link}, whose object is not part of the plan."
-                )
+                raise WriteFailed(f"{Ref(layout.model, row[0])} needs {link}, whose object is not part of the plan.")
         return values
 
     def _create(self, operation: Create) -> None:
@@ -154,9 +115,7 @@ class Executor:
         self._note(Note(operation.label, notes))
         self.progress.advance(len(rows))
 
-    def _insert(
-        self, model: type[Model], keys: list[Key], fields: list[AnyField], rows: list[list[Any]]
-    ) -> None:
+    def _insert(self, model: type[Model], keys: list[Key], fields: list[AnyField], rows: list[list[Any]]) -> None:
         names = [field.attname for field in fields]
 
         def make() -> list[Model]:
@@ -175,9 +134,7 @@ class Executor:
         model = layout.model
         automatic = [model._meta.pk] if has_automatic_key(model) else []
         adapter = self.graph.find_adapter(model)
-        positions = [
-            model._meta.get_field(name) for name in (adapter.position_fields(model) if adapter else ())
-        ]
+        positions = [model._meta.get_field(name) for name in (adapter.position_fields(model) if adapter else ())]
         skipped = [
             field
             for field in model._meta.local_concrete_fields
@@ -215,9 +172,7 @@ class Executor:
             self._note(Note(operation.label, notes))
             self.progress.advance(len(operation.rows))
 
-    def _write_changes(
-        self, layout: Layout, numbers: list[int], changes: list[tuple[Change, list[Any]]]
-    ) -> None:
+    def _write_changes(self, layout: Layout, numbers: list[int], changes: list[tuple[Change, list[Any]]]) -> None:
         model = layout.model
         fields = [layout.columns[number].field for number in numbers]
         keys = [changed.row[0] for changed, _ in changes]
@@ -263,21 +218,13 @@ class Executor:
 
     def _defer(self, layout: Layout, key: Key, target: Key, values: list[Any]) -> None:
         for number, column in enumerate(layout.columns):
-            if (
-                column.link is not None
-                and column.link.name in self.plan.deferred
-                and values[number] is not None
-            ):
-                self._deferred.setdefault((layout.model, column.name), []).append(
-                    (key, target, values[number])
-                )
+            if column.link is not None and column.link.name in self.plan.deferred and values[number] is not None:
+                self._deferred.setdefault((layout.model, column.name), []).append((key, target, values[number]))
                 values[number] = None
 
     def _write_deferred(self) -> None:
         for (model, name), rows in self._deferred.items():
-            self._set(
-                model, name, [key for key, _, _ in rows], [(target, [value]) for _, target, value in rows]
-            )
+            self._set(model, name, [key for key, _, _ in rows], [(target, [value]) for _, target, value in rows])
 
     def _set(
         self,
@@ -288,9 +235,7 @@ class Executor:
         using: str | None = None,
     ) -> None:
         field: Any = model._meta.get_field(name)
-        self.attempts.write(
-            model, keys, rows, lambda some: self.writer.update(model, [field], some), using=using
-        )
+        self.attempts.write(model, keys, rows, lambda some: self.writer.update(model, [field], some), using=using)
 
     # Values that others need, links from outside, deletions
 
@@ -310,9 +255,7 @@ class Executor:
 
         def write() -> None:
             keys = operation.keys
-            self.attempts.write(
-                model, keys, keys, lambda some: self.writer.delete(model, some), using=self.target
-            )
+            self.attempts.write(model, keys, keys, lambda some: self.writer.delete(model, some), using=self.target)
 
         self.trees.note_deleted(model, operation.keys)
         self.sender.around_delete(model, operation.keys, write)

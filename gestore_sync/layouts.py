@@ -37,9 +37,7 @@ class Layout:
         """The fields of ``SYNCHRO_SKIP``, which do not travel."""
         names = getattr(self.model, "SYNCHRO_SKIP", ())
         return frozenset(
-            field.name
-            for field in self.model._meta.local_concrete_fields
-            if {field.name, field.attname} & set(names)
+            field.name for field in self.model._meta.local_concrete_fields if {field.name, field.attname} & set(names)
         )
 
     def _make_columns(self) -> list[Column]:
@@ -51,9 +49,7 @@ class Layout:
             and field.name not in self.skipped
             and field.name not in self._positions
         ]
-        single = {
-            link.attnames[0]: link for link in self.links if link.kind == FOREIGN and len(link.attnames) == 1
-        }
+        single = {link.attnames[0]: link for link in self.links if link.kind == FOREIGN and len(link.attnames) == 1}
         parts = {
             name: (link, link.key_paths.index(name))
             for link in self.links
@@ -112,11 +108,7 @@ class Layout:
             yield (*row, *padding, None if node is None else node.parent)
 
     def _annotate(self, rows: QuerySet[Any]) -> QuerySet[Any]:
-        texts = {
-            column.path: Cast(F(column.field.attname), TextField())
-            for column in self.columns
-            if column.is_json
-        }
+        texts = {column.path: Cast(F(column.field.attname), TextField()) for column in self.columns if column.is_json}
         return rows.annotate(**texts) if texts else rows
 
     def get_values(self, row: tuple[Any, ...]) -> list[Any]:

@@ -9,13 +9,11 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
-from django.contrib.contenttypes.models import ContentType
-from django.core.exceptions import ValidationError
 from django.db import connections, models, router
 from django.db.models import Field, ForeignKey, ForeignObject, Model
 
 from gestore_sync.adapters import Adapter, find_adapter
-from gestore_sync.refs import Key, get_key_columns, get_table, resolve_key_field
+from gestore_sync.refs import get_key_columns, get_table
 
 CASCADES = tuple(getattr(models, name) for name in ("CASCADE", "DB_CASCADE") if hasattr(models, name))
 DELETED_WITH_TARGET = (*CASCADES, models.PROTECT, models.RESTRICT)
@@ -146,9 +144,7 @@ class LinkGraph:
                 yield make_generic_link(model, private)
         adapter = self.find_adapter(model)
         if adapter is not None and adapter.parent_field(model) is None:
-            yield Link(
-                f"{model._meta.label}.parent", model, model, TREE, None, (), required=True, belongs=True
-            )
+            yield Link(f"{model._meta.label}.parent", model, model, TREE, None, (), required=True, belongs=True)
 
     @cached_property
     def relations(self) -> dict[type[Model], list[Relation]]:
@@ -170,13 +166,16 @@ class LinkGraph:
                 )
                 if link is not None:
                     target = get_concrete(model) if field.for_concrete_model else model
-                    relation = Relation(
-                        f"{model._meta.label}.{field.name}", get_concrete(model), link, target
-                    )
+                    relation = Relation(f"{model._meta.label}.{field.name}", get_concrete(model), link, target)
                     of_model = found.setdefault(relation.model, [])
                     if all((known.link, known.content_type_model) != (link, target) for known in of_model):
                         of_model.append(relation)
         return found
+
+    def get_unrelated(self, model: type[Model]) -> list[Link]:
+        """The generic keys that may point at objects of ``model`` without a generic relation that says so."""
+        related = [relation.link for relation in self.relations.get(model, ())]
+        return [link for link in self.generic if link not in related]
 
     @cached_property
     def owners(self) -> dict[Link, list[Membership]]:
@@ -281,20 +280,3 @@ def make_generic_link(model: type[Model], field: GenericForeignKey) -> Link:
         belongs=False,
         constrained=False,
     )
-
-
-def find_generic_target(using: str, content_type: int) -> type[Model] | None:
-    """The concrete model that a content type of ``using`` stands for; None where there is none any more."""
-    try:
-        model = ContentType.objects.db_manager(using).get_for_id(content_type).model_class()
-    except ContentType.DoesNotExist:
-        return None
-    return None if model is None else get_concrete(model)
-
-
-def to_key(target: type[Model], value: Any) -> Key | None:
-    """What the object id of a generic key says, as a primary key of ``target``; None where it cannot be one."""
-    try:
-        return resolve_key_field(target._meta.pk).to_python(value)
-    except (ValidationError, ValueError, TypeError):
-        return None

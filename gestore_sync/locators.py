@@ -11,9 +11,10 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Expression, F, ForeignObject, Model, OrderBy, QuerySet
 from django.db.models.constants import LOOKUP_SEP
 
+from gestore_sync.generic import find_generic_target, to_key
 from gestore_sync.identity import Identity, has_automatic_key, iter_identities
 from gestore_sync.layouts import Layout
-from gestore_sync.links import GENERIC, LinkGraph, find_generic_target, get_concrete, to_key
+from gestore_sync.links import GENERIC, LinkGraph, get_concrete
 from gestore_sync.reading import get_queryset, iter_rows, match
 from gestore_sync.refs import NEW, UNKNOWN, Key
 from gestore_sync.translation import Counterparts
@@ -58,8 +59,7 @@ class IdentityReader:
         self.graph = graph
         self.components = [self._make_component(path) for path in identity.paths]
         self.components += [
-            self._make_expression(expression, number)
-            for number, expression in enumerate(identity.expressions)
+            self._make_expression(expression, number) for number, expression in enumerate(identity.expressions)
         ]
         if not self.components:
             raise UnusableIdentity(identity.name)
@@ -104,9 +104,7 @@ class IdentityReader:
         return [component.path for component in self.components] + types
 
     def _annotate(self, rows: QuerySet[Any]) -> QuerySet[Any]:
-        named = {
-            component.path: component.expression for component in self.components if component.expression
-        }
+        named = {component.path: component.expression for component in self.components if component.expression}
         rows = rows.annotate(**named) if named else rows
         return rows.filter(self.identity.condition) if self.identity.condition else rows
 

@@ -13,7 +13,7 @@ from typing import Any
 from django.core.exceptions import MultipleObjectsReturned, ObjectDoesNotExist
 from django.db.models import Model
 
-from gestore_sync.digests import find_changed, get_name_code, split_digests
+from gestore_sync.comparison import is_other_object
 from gestore_sync.identity import Identity, has_automatic_key, iter_identities
 from gestore_sync.layouts import Layout
 from gestore_sync.locators import IdentityReader, freeze, get_readers
@@ -55,6 +55,7 @@ class Lookup:
         keys = list(self.subgraph.iter_keys(model, *ROLES))
         self.counterparts.maps[model] = KeyMap(model, keys)
         self._taken = make_key_set(model)
+        self._stale: set[Key] = set()
         readers = [reader for reader in get_readers(model, self.graph) if reader.identity.locates]
         size = len(keys) if any(any(reader.self_linked) for reader in readers) else KEYS_PER_QUERY
         for chunk in iter_chunks(keys, max(size, 1)):
@@ -86,9 +87,7 @@ class Lookup:
     def _get_children(self, model: type[Model]) -> list[type[Model]]:
         """The multi-table children of ``model`` that have objects in the subgraph, whose natural key may find it."""
         links = [link for link in self.graph.reverse[model] if link.parent_link]
-        found = [
-            link.model for link in links if any((link.model, role) in self.subgraph.members for role in Role)
-        ]
+        found = [link.model for link in links if any((link.model, role) in self.subgraph.members for role in Role)]
         return [*found, *(grandchild for child in found for grandchild in self._get_children(child))]
 
     def _accept(self, model: type[Model], key: Key, target: Key, *, shared: bool = False) -> None:
@@ -106,9 +105,7 @@ class Lookup:
 
     # 1. the id mapping
 
-    def _find_mapped(
-        self, model: type[Model], readers: list[IdentityReader], keys: list[Key]
-    ) -> dict[Key, Key]:
+    def _find_mapped(self, model: type[Model], readers: list[IdentityReader], keys: list[Key]) -> dict[Key, Key]:
         """The valid mappings. One whose row is gone, or is another object by now, is left out."""
         mappings = self.store.find(model, keys)
         if not mappings:
@@ -126,10 +123,9 @@ class Lookup:
             if mapping.target in theirs and not self._is_same(reader, mine.get(key), theirs[mapping.target])
         }
         stale = self._find_stale(model, reader, doubtful)
+        self._stale |= {mappings[key].target for key in stale}
         return {
-            key: mapping.target
-            for key, mapping in mappings.items()
-            if mapping.target in theirs and key not in stale
+            key: mapping.target for key, mapping in mappings.items() if mapping.target in theirs and key not in stale
         }
 
     def _is_same(self, reader: IdentityReader, mine: Sequence[Any] | None, theirs: Sequence[Any]) -> bool:
@@ -138,40 +134,22 @@ class Lookup:
         resolved = reader.resolve(mine, self.counterparts, self.source)
         return resolved == tuple(map(freeze, theirs[: len(reader.components)]))
 
-    def _find_stale(
-        self, model: type[Model], reader: IdentityReader, doubtful: dict[Key, IdMapping]
-    ) -> set[Key]:
-        """Which of the mappings whose row has another identity now lead to another object.
-
-        A row that still has the identity that we left was renamed at the source. One whose identity changed but whose
-        other fields are as we left them was renamed on the target. Everything else is another object.
-        """
+    def _find_stale(self, model: type[Model], reader: IdentityReader, doubtful: dict[Key, IdMapping]) -> set[Key]:
+        """Which of the mappings whose row has another identity than its object now lead to another object."""
         if not doubtful:
             return set()
         layout = self._get_layout(model)
-        rows = {
-            row[0]: row
-            for row in layout.read(self.target, [m.target for m in doubtful.values()], extras=False)
-        }
+        rows = {row[0]: row for row in layout.read(self.target, [m.target for m in doubtful.values()], extras=False)}
         identifying = {name for name in reader.get_names() if name}
-        stale = set()
-        for key, mapping in doubtful.items():
-            values = [
-                layout.normalize(at, value)
-                for at, value in enumerate(layout.get_values(rows[mapping.target]))
-            ]
-            changed = find_changed(mapping.digests, layout.names, values)
-            known = split_digests(mapping.digests)
-            others = {name for name in layout.names if get_name_code(name) in known} - identifying
-            if changed is not None and changed & identifying and (changed & others or not others):
-                stale.add(key)
-        return stale
+        return {
+            key
+            for key, mapping in doubtful.items()
+            if is_other_object(layout, identifying, mapping.digests, layout.get_values(rows[mapping.target]))
+        }
 
     # 2. and 3. natural keys and unique values
 
-    def _locate_by(
-        self, reader: IdentityReader, keys: list[Key], model: type[Model] | None = None
-    ) -> list[Key]:
+    def _locate_by(self, reader: IdentityReader, keys: list[Key], model: type[Model] | None = None) -> list[Key]:
         """Locate by one identity; the keys that it does not find. ``model``: the parent, where a child's key is used."""
         model = model or reader.model
         values = reader.read(self.source, keys)
@@ -188,11 +166,7 @@ class Lookup:
         rest = []
         for key in keys:
             parts = reader.resolve(values[key], self.counterparts, self.source) if key in values else None
-            hits = (
-                [hit for hit in found.get(parts, ()) if held.get(hit, key) == key]
-                if parts is not None
-                else []
-            )
+            hits = [hit for hit in found.get(parts, ()) if held.get(hit, key) == key] if parts is not None else []
             if not hits:
                 rest.append(key)
                 continue
@@ -218,9 +192,7 @@ class Lookup:
             self._accept(model, key, (free or hits)[0], shared=allow_many)
 
     @staticmethod
-    def _sort_parents_first(
-        reader: IdentityReader, keys: list[Key], values: Mapping[Key, Sequence[Any]]
-    ) -> list[Key]:
+    def _sort_parents_first(reader: IdentityReader, keys: list[Key], values: Mapping[Key, Sequence[Any]]) -> list[Key]:
         """``keys`` with those that they point to among them before them."""
         at = reader.self_linked.index(True)
         ordered: dict[Key, None] = {}
@@ -237,12 +209,10 @@ class Lookup:
 
     def _find_held(self, model: type[Model], found: Mapping[Any, list[Key]]) -> dict[Key, Key]:
         """Rows that are mapped to an object that still exists at the source: they are no one else's counterpart."""
-        hits = [hit for of_values in found.values() for hit in of_values]
+        hits = [hit for of_values in found.values() for hit in of_values if hit not in self._stale]
         sources = self.store.find_sources(model, hits)
-        existing = find_existing(
-            model, self.source, [key for of_row in sources.values() for key, _ in of_row]
-        )
-        return {hit: key for hit, of_row in sources.items() for key, _ in of_row if key in existing}
+        existing = find_existing(model, self.source, [sent.key for of_row in sources.values() for sent in of_row])
+        return {hit: sent.key for hit, of_row in sources.items() for sent in of_row if sent.key in existing}
 
     def _locate_one_by_one(self, model: type[Model], keys: list[Key]) -> list[Key]:
         """Ask the manager for natural keys that cannot be read as fields."""
@@ -282,10 +252,7 @@ class Lookup:
         layout = self._get_layout(model)
         names = get_key_columns(model)
         numbers = [
-            number
-            for name in names
-            for number, column in enumerate(layout.columns)
-            if column.field.attname == name
+            number for name in names for number, column in enumerate(layout.columns) if column.field.attname == name
         ]
         wanted: dict[Key, Key] = {}
         for row in layout.read(self.source, keys):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from django.db import connections
@@ -26,6 +26,14 @@ class Mapping(NamedTuple):
     created: bool
     digests: bytes
     mirrored: bool = False
+
+
+class Sent(NamedTuple):
+    """What is known of a row of the target: the object it stands for, whether a run created it, what was left there."""
+
+    key: Key
+    created: bool
+    digests: bytes
 
 
 def dump_key(key: Key) -> str:
@@ -97,36 +105,24 @@ class MappingStore:
                 match("target_pk", missing), origin=self._mirror, remote="", model=model._meta.label_lower
             )
             for pk, source, target, digests in rows.values_list("pk", "source_pk", "target_pk", "digests"):
-                found[missing[target]] = Mapping(
-                    pk, load_key(model, source), False, bytes(digests), mirrored=True
-                )
+                found[missing[target]] = Mapping(pk, load_key(model, source), False, bytes(digests), mirrored=True)
         return found
 
-    def find_sources(self, model: type[Model], targets: Iterable[Key]) -> dict[Key, list[tuple[Key, bool]]]:
-        """By row of the target, the objects of the source that are mapped to it, and whether a run created the row."""
+    def find_sources(self, model: type[Model], targets: Iterable[Key]) -> dict[Key, list[Sent]]:
+        """By row of the target, the objects of the source that are mapped to it."""
         by_text = {dump_key(key): key for key in targets}
         if self.origin is None or not by_text:
             return {}
-        found: dict[Key, list[tuple[Key, bool]]] = {}
+        found: dict[Key, list[Sent]] = {}
         rows = self._get_rows(model).filter(match("target_pk", by_text))
-        for source, target, created in rows.values_list("source_pk", "target_pk", "created"):
-            found.setdefault(by_text[target], []).append((load_key(model, source), created))
+        for source, target, created, digests in rows.values_list("source_pk", "target_pk", "created", "digests"):
+            found.setdefault(by_text[target], []).append(Sent(load_key(model, source), created, bytes(digests)))
         return found
-
-    def iter_targets(self, model: type[Model]) -> Iterator[tuple[Key, Key, bool]]:
-        """``(source key, target key, created)`` of all mappings of ``model``."""
-        if self.origin is None:
-            return
-        rows = self._get_rows(model).values_list("source_pk", "target_pk", "created")
-        for source, target, created in rows.iterator(chunk_size=10_000):
-            yield load_key(model, source), load_key(model, target), created
 
     def save(self, model: type[Model], rows: Sequence[tuple[Key, Key, bool, bytes]]) -> None:
         """Keep ``(source key, target key, created, digests)``, in the open transaction of the place."""
         known = {
-            key: mapping
-            for key, mapping in self.find(model, [row[0] for row in rows]).items()
-            if not mapping.mirrored
+            key: mapping for key, mapping in self.find(model, [row[0] for row in rows]).items() if not mapping.mirrored
         }
         writer = get_writer(self.place)
         fields = [IdMapping._meta.get_field(name) for name in FIELDS]

@@ -68,13 +68,9 @@ class IdMapping(models.Model):
         verbose_name = _("id mapping")
         verbose_name_plural = _("id mappings")
         constraints = [
-            models.UniqueConstraint(
-                fields=["origin", "remote", "model", "source_pk"], name="gestore_sync_source_pk"
-            )
+            models.UniqueConstraint(fields=["origin", "remote", "model", "source_pk"], name="gestore_sync_source_pk")
         ]
-        indexes = [
-            models.Index(fields=["origin", "remote", "model", "target_pk"], name="gestore_sync_target_pk")
-        ]
+        indexes = [models.Index(fields=["origin", "remote", "model", "target_pk"], name="gestore_sync_target_pk")]
 
     def __str__(self) -> str:
         return f"{self.model} {self.source_pk} → {self.target_pk}"

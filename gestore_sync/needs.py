@@ -8,7 +8,8 @@ from typing import Any
 
 from django.db.models import Model
 
-from gestore_sync.links import GENERIC, TREE, Link, find_generic_target, to_key
+from gestore_sync.generic import find_generic_target, to_key
+from gestore_sync.links import GENERIC, TREE, Link
 from gestore_sync.reading import count_pointing, iter_pointing, iter_rows
 from gestore_sync.refs import NEW, Key
 from gestore_sync.scope import Role
@@ -41,9 +42,7 @@ def spread_needs(subgraph: Subgraph, counterparts: Counterparts) -> None:
         frontier = following
 
 
-def iter_targets(
-    subgraph: Subgraph, model: type[Model], keys: Sequence[Key]
-) -> list[tuple[type[Model], Key]]:
+def iter_targets(subgraph: Subgraph, model: type[Model], keys: Sequence[Key]) -> list[tuple[type[Model], Key]]:
     """The objects that these objects point to."""
     if not keys:
         return []
@@ -61,9 +60,7 @@ def iter_targets(
         places = [at[path] for path in link.key_paths]
         values = {tuple(row[place] for place in places) for row in rows}
         found += [
-            pair
-            for value in values
-            if None not in value and (pair := get_target(subgraph, link, value)) is not None
+            pair for value in values if None not in value and (pair := get_target(subgraph, link, value)) is not None
         ]
     return found
 

@@ -14,10 +14,7 @@ def get_links(graph: LinkGraph, models: Iterable[type[Model]]) -> list[Link]:
     """The foreign keys between different ones of these models."""
     among = set(models)
     return [
-        link
-        for model in among
-        for link in graph.forward[model]
-        if link.target in among and link.target is not model
+        link for model in among for link in graph.forward[model] if link.target in among and link.target is not model
     ]
 
 

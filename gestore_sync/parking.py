@@ -33,9 +33,7 @@ def iter_parking_values(model: type[Model], field: Field[Any, Any], using: str) 
     values = iter_values(resolve_key_field(field), using)
     while block := list(islice(values, BLOCK)):
         taken = set(
-            get_queryset(model, using)
-            .filter(match(field.attname, block))
-            .values_list(field.attname, flat=True)
+            get_queryset(model, using).filter(match(field.attname, block)).values_list(field.attname, flat=True)
         )
         yield from (value for value in block if value not in taken)
     raise WriteFailed(

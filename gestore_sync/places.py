@@ -14,9 +14,7 @@ from gestore_sync.subgraph import Subgraph
 from gestore_sync.translation import Counterparts
 
 
-def find_moved_nodes(
-    subgraph: Subgraph, model: type[Model], target: str, counterparts: Counterparts
-) -> list[Key]:
+def find_moved_nodes(subgraph: Subgraph, model: type[Model], target: str, counterparts: Counterparts) -> list[Key]:
     """The owned nodes, by source key, that must move among their siblings; none where ``model`` is no tree."""
     adapter = subgraph.graph.find_adapter(model)
     if adapter is None or adapter.ordered_by_fields(model):

@@ -59,8 +59,8 @@ class Planner:
         self.get_layout: Callable[[type[Model]], Layout] = cache(lambda model: Layout(model, subgraph.graph))
         self.lookup = Lookup(subgraph, target, store, self.get_layout)
         self.counterparts = self.lookup.counterparts
-        self.plan = Plan(roots=subgraph.roots)
         self._batch_size: int = get_option("BATCH_SIZE")
+        self.plan = Plan(roots=subgraph.roots)
         self._unique_values: dict[type[Model], dict[str, dict[Key, Any]]] = {}
         self._clashes = Clashes(subgraph.graph, self.source, target, self.counterparts, self.get_layout)
 
@@ -70,9 +70,7 @@ class Planner:
         links = get_links(self.subgraph.graph, models)
         identifying = self._get_identifying(models)
         self.progress.start("locating", len(models))
-        for model in sort_models(
-            models, links, lambda link: 2 if link in identifying else int(link.required)
-        ):
+        for model in sort_models(models, links, lambda link: 2 if link in identifying else int(link.required)):
             self.lookup.locate(model)
             self.progress.advance()
         for doubt in self.lookup.doubts:
@@ -90,12 +88,12 @@ class Planner:
                 self.plan.places[model] = moved
                 self.plan.report.updated[model._meta.label] += len(moved)
                 self.plan.report.unchanged[model._meta.label] -= len(moved)
-        removals = Removals(self.subgraph, self.target, self.store, self.counterparts)
+        removals = Removals(
+            self.subgraph, self.target, self.store, self.counterparts, self.get_layout, self.on_conflict
+        )
         removals.find(prune=self.prune)
         self.plan.add_conflicts(removals.conflicts)
-        self.plan.add_conflicts(
-            self._clashes.settle(self.plan, lambda model: set(removals.deleted.get(model, ())))
-        )
+        self.plan.add_conflicts(self._clashes.settle(self.plan, lambda model: set(removals.deleted.get(model, ()))))
         removals.add_to(self.plan, order)
         fill_report(self.plan.report, self.subgraph, self.counterparts, self.store)
         return self.plan
@@ -171,9 +169,7 @@ class Planner:
         existing = [target for target in targets.values() if target is not NEW]
         theirs = {row[0]: row for row in layout.read(self.target, existing, extras=False)} if existing else {}
         known = (
-            self.store.find(model, [key for key, target in targets.items() if target is not NEW])
-            if existing
-            else {}
+            self.store.find(model, [key for key, target in targets.items() if target is not NEW]) if existing else {}
         )
         creates, updates, notes = [], [], []
         rows = {row[0]: row for row in layout.read(self.source, keys)}
@@ -233,9 +229,7 @@ class Planner:
                 layout.clear_link(values, number)
         return values
 
-    def _count(
-        self, layout: Layout, key: Key, decision: Decision, mine: Sequence[Any], row: tuple[Any, ...]
-    ) -> None:
+    def _count(self, layout: Layout, key: Key, decision: Decision, mine: Sequence[Any], row: tuple[Any, ...]) -> None:
         report, label = self.plan.report, layout.model._meta.label
         if decision.write:
             report.updated[label] += 1
@@ -261,15 +255,11 @@ class Planner:
     def _note_matched(self, model: type[Model], keys: list[Key]) -> None:
         """Keep the id mappings of referred objects that were found, with what identified them."""
         known = self.store.find(model, keys)
-        fresh = [
-            key for key in keys if key not in known or known[key].target != self.counterparts.get(model, key)
-        ]
+        fresh = [key for key in keys if key not in known or known[key].target != self.counterparts.get(model, key)]
         if not fresh:
             return
         layout = self.get_layout(model)
-        reader = next(
-            (reader for reader in get_readers(model, self.subgraph.graph) if reader.identity.locates), None
-        )
+        reader = next((reader for reader in get_readers(model, self.subgraph.graph) if reader.identity.locates), None)
         names = [name for name in reader.get_names() if name] if reader is not None else []
         targets = [self.counterparts.get(model, key) for key in fresh]
         rows = {row[0]: row for row in layout.read(self.target, targets, extras=False)} if names else {}

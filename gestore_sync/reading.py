@@ -106,9 +106,19 @@ def iter_pointing(
         yield from rows.values_list("pk", path).iterator(chunk_size=10_000)
 
 
-def count_pointing(
-    model: type[Model], using: str, path: str, keys: Sequence[Key], extra: Q | None = None
-) -> int:
+def iter_composite_pointing(
+    model: type[Model], using: str, paths: Sequence[str], keys: Sequence[Key]
+) -> Iterator[tuple[Key, Key]]:
+    """The same for keys of several columns, whose values are at ``paths``."""
+    for chunk in iter_chunks(keys, COMPOSITE_KEYS_PER_QUERY):
+        wanted = Q()
+        for key in chunk:
+            wanted |= Q(**dict(zip(paths, key, strict=True)))
+        for pk, *values in get_queryset(model, using).filter(wanted).values_list("pk", *paths):
+            yield pk, tuple(values)
+
+
+def count_pointing(model: type[Model], using: str, path: str, keys: Sequence[Key], extra: Q | None = None) -> int:
     """How many rows have one of ``keys`` at ``path``."""
     total = 0
     for chunk in iter_chunks(keys, KEYS_PER_QUERY):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from django.db.models import CompositePrimaryKey, Field, ForeignObject, IntegerField, Model
 
@@ -26,8 +26,7 @@ class Ref(NamedTuple):
 
 def get_field(model: type[Model], name: str) -> Field[Any, Any]:
     """The field of ``model`` called ``name``, which is known to be one."""
-    field: Any = model._meta.get_field(name)
-    return field
+    return cast("Field[Any, Any]", model._meta.get_field(name))
 
 
 def get_table(model: type[Model]) -> str:
@@ -47,9 +46,7 @@ def has_integer_key(model: type[Model]) -> bool:
     pk = model._meta.pk
     if isinstance(pk, CompositePrimaryKey):
         return False
-    return isinstance(resolve_key_field(pk), IntegerField) and not hasattr(
-        resolve_key_field(pk), "from_db_value"
-    )
+    return isinstance(resolve_key_field(pk), IntegerField) and not hasattr(resolve_key_field(pk), "from_db_value")
 
 
 def get_key_columns(model: type[Model]) -> tuple[str, ...]:

@@ -6,16 +6,22 @@ ours and hangs on one of them is a conflict.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from django.db import models
 from django.db.models import Model
 
-from gestore_sync.links import TREE, Link
-from gestore_sync.mappings import MappingStore
+from gestore_sync.comparison import FAIL, LOCAL, REMOTE, is_other_object
+from gestore_sync.digests import find_changed
+from gestore_sync.generic import find_type_filter, get_object_ids
+from gestore_sync.layouts import Layout
+from gestore_sync.links import TREE, Link, Relation
+from gestore_sync.locators import get_readers
+from gestore_sync.mappings import MappingStore, Sent
 from gestore_sync.plan import Conflict, Delete, Detach, Plan
-from gestore_sync.reading import find_existing, iter_pointing, iter_rows
+from gestore_sync.reading import find_existing, iter_composite_pointing, iter_pointing, iter_rows
 from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, make_key_set
 from gestore_sync.scope import Role, find_reverse_role
 from gestore_sync.subgraph import Subgraph
@@ -28,14 +34,23 @@ class Removals:
     """Finds the rows of the target to delete for one run."""
 
     def __init__(
-        self, subgraph: Subgraph, target: str, store: MappingStore, counterparts: Counterparts
+        self,
+        subgraph: Subgraph,
+        target: str,
+        store: MappingStore,
+        counterparts: Counterparts,
+        get_layout: Callable[[Any], Layout],
+        policy: str,
     ) -> None:
         self._subgraph = subgraph
         self._graph = subgraph.graph
         self._target = target
         self._store = store
         self._counterparts = counterparts
+        self._get_layout = get_layout
+        self._policy = policy
         self._claimed: dict[type[Model], Any] = {}
+        self._kept: Counter[str] = Counter()
         self.deleted: dict[type[Model], dict[Key, None]] = {}
         self._detached: dict[tuple[type[Model], str, Any], dict[Key, None]] = {}
         self.conflicts: list[Conflict] = []
@@ -45,11 +60,9 @@ class Removals:
         frontier: dict[type[Model], list[Key]] = {}
         for model in self._subgraph.get_models():
             owned = self._subgraph.members.get((model, Role.OWN))
-            if not owned:
-                continue
-            found = (self._counterparts.get(model, key) for key in owned.keys)
+            found = (self._counterparts.get(model, key) for key in owned.keys) if owned else ()
             targets = [target for target in found if target is not NEW and target is not UNKNOWN]
-            for child, keys, is_member in self._iter_owned(model, targets):
+            for child, keys, is_member in self._iter_owned(model, targets) if targets else ():
                 if prune or is_member:
                     going = self._find_removable(child, keys, created_only=not is_member)
                     frontier.setdefault(child, []).extend(self._add(child, going))
@@ -66,22 +79,33 @@ class Removals:
         known.update(dict.fromkeys(new))
         return new
 
-    def _iter_owned(
-        self, model: type[Model], keys: list[Key]
-    ) -> Iterator[tuple[type[Model], list[Key], bool]]:
+    def _iter_owned(self, model: type[Model], keys: list[Key]) -> Iterator[tuple[type[Model], list[Key], bool]]:
         """The rows of the target that belong to these, by the links that the walk followed on the source."""
+        scope = self._subgraph.scope
         for link in self._graph.reverse[model]:
-            if find_reverse_role(self._graph, self._subgraph.scope, link, Role.OWN) is Role.OWN and keys:
+            if find_reverse_role(self._graph, scope, link, Role.OWN) is Role.OWN:
                 is_member = link in self._graph.owners or link in self._graph.others
                 yield link.model, [pk for pk, _ in self._iter_pointing(link, keys)], is_member
+        for relation in self._graph.relations.get(model, ()):
+            if scope.get_reverse_role(relation.link, Role.OWN, (relation.name,), belongs=True) is Role.OWN:
+                yield relation.link.model, [pk for pk, _ in self._iter_related(relation, keys)], False
 
     def _iter_pointing(self, link: Link, keys: Sequence[Key]) -> Iterable[tuple[Key, Key]]:
         if link.kind == TREE:
             adapter = self._graph.find_adapter(link.model)
             return adapter.children(link.model, self._target, keys) if adapter else ()
         if len(link.key_paths) > 1:
-            return ()
+            return iter_composite_pointing(link.model, self._target, link.key_paths, keys)
         return iter_pointing(link.model, self._target, link.key_paths[0], keys)
+
+    def _iter_related(self, relation: Relation, keys: Sequence[Key]) -> Iterable[tuple[Key, Key]]:
+        of_type = find_type_filter(relation.link, [relation.content_type_model], self._target)
+        if of_type is None:
+            return
+        ids = get_object_ids(relation.link, keys)
+        name = relation.link.attnames[1]
+        for pk, value in iter_pointing(relation.link.model, self._target, name, list(ids), of_type):
+            yield pk, ids[value]
 
     def _is_claimed(self, model: type[Model], key: Key) -> bool:
         """Whether the row is the counterpart of an object of the run."""
@@ -96,27 +120,61 @@ class Removals:
         """Those rows whose object this origin sent and no longer has."""
         free = [key for key in dict.fromkeys(keys) if not self._is_claimed(model, key)]
         sources = self._store.find_sources(model, free)
-        existing = find_existing(
-            model, self._subgraph.source, [key for of_row in sources.values() for key, _ in of_row]
-        )
-        return [
-            key
+        sent_keys = [sent.key for of_row in sources.values() for sent in of_row]
+        existing = find_existing(model, self._subgraph.source, sent_keys)
+        gone = {
+            key: of_row[0]
             for key, of_row in sources.items()
-            if all(source not in existing and (created or not created_only) for source, created in of_row)
-        ]
+            if all(sent.key not in existing and (sent.created or not created_only) for sent in of_row)
+        }
+        return [key for key in gone if key in self._filter_ours(model, gone)] if gone else []
+
+    def _filter_ours(self, model: type[Model], gone: dict[Key, Sent]) -> set[Key]:
+        """Those rows that are still what we left there. One that was changed on the target is a conflict; one that is
+        another object by now is none of ours."""
+        layout = self._get_layout(model)
+        reader = next((reader for reader in get_readers(model, self._graph) if reader.identity.locates), None)
+        identifying = {name for name in reader.get_names() if name} if reader is not None else set()
+        ours = set()
+        for row in layout.read(self._target, list(gone), extras=False):
+            values, sent = layout.get_values(row), gone[row[0]]
+            if is_other_object(layout, identifying, sent.digests, values):
+                continue
+            normal = [layout.normalize(at, value) for at, value in enumerate(values)]
+            changed = find_changed(sent.digests, layout.names, normal)
+            if not changed or self._decide_changed(Ref(model, row[0]), sorted(changed)):
+                ours.add(row[0])
+        return ours
+
+    def _decide_changed(self, ref: Ref, names: list[str]) -> bool:
+        """Whether a row that the source deleted and the target changed goes."""
+        resolved = {FAIL: None, REMOTE: REMOTE}.get(self._policy, LOCAL)
+        label = ref.model._meta.label
+        reason = (
+            f"{ref} of the target was changed there ({', '.join(names)}) since we put it there; the source deleted it."
+        )
+        self.conflicts.append(Conflict(label, str(ref.pk), None, reason, {}, resolved))
+        self._kept[label] += resolved == REMOTE
+        return resolved == LOCAL
 
     def _iter_hanging(self, model: type[Model], keys: list[Key]) -> Iterator[tuple[type[Model], list[Key]]]:
         """What must go with these rows; notes what must be set to null, and conflicts."""
-        for link in self._graph.reverse[model]:
+        pointing = [
+            (link, get_surviving_value(link), self._iter_pointing(link, keys)) for link in self._graph.reverse[model]
+        ]
+        pointing += [
+            (relation.link, SURVIVES, self._iter_related(relation, keys))
+            for relation in self._graph.relations.get(model, ())
+        ]
+        for link, value, every in pointing:
             pairs = [
                 (pk, key)
-                for pk, key in self._iter_pointing(link, keys)
+                for pk, key in every
                 if pk not in self.deleted.get(link.model, ()) and not self._is_claimed(link.model, pk)
             ]
             if not pairs:
                 continue
             going = set(self._find_removable(link.model, [pk for pk, _ in pairs], created_only=True))
-            value = get_surviving_value(link)
             for pk, key in pairs:
                 if pk not in going and value is SURVIVES:
                     self._add_conflict(link, pk, Ref(model, key))
@@ -135,16 +193,22 @@ class Removals:
                 link.model._meta.label,
                 str(pk),
                 None,
-                f"{ref} of the target hangs on {of} by {link}, which the source no longer has. Only the target has {ref}: "
-                "delete it there or give it another place, or run without --prune.",
+                f"{ref} of the target hangs on {of} by {link}, which the source no longer has. Only the target has "
+                f"{ref}: delete it there or give it another place, or run without --prune.",
             )
         )
 
     def add_to(self, plan: Plan, order: Sequence[type[Model]]) -> None:
         """Add the operations to the plan, what points before what is pointed to."""
+        detached: dict[str, set[Key]] = {}
         for (model, name, value), keys in self._detached.items():
-            plan.removals.add(Detach(model._meta.label, name, value, list(keys)))
-            plan.report.updated[model._meta.label] += len(keys)
+            left = [key for key in keys if key not in self.deleted.get(model, ())]
+            if left:
+                plan.removals.add(Detach(model._meta.label, name, value, left))
+                detached.setdefault(model._meta.label, set()).update(left)
+        for label, rows in detached.items():
+            plan.report.updated[label] += len(rows)
+        plan.report.skipped.update(self._kept)
         place = {model: number for number, model in enumerate(order)}
         for model in sorted(self.deleted, key=lambda model: -place.get(model, len(place))):
             if self.deleted[model]:
@@ -154,9 +218,7 @@ class Removals:
 
 def get_surviving_value(link: Link) -> Any:
     """What the link is set to when its target is deleted; SURVIVES where ``on_delete`` names no value."""
-    on_delete: Callable[..., Any] | None = getattr(
-        getattr(link.field, "remote_field", None), "on_delete", None
-    )
+    on_delete: Callable[..., Any] | None = getattr(getattr(link.field, "remote_field", None), "on_delete", None)
     if on_delete in (models.SET_NULL, getattr(models, "DB_SET_NULL", models.SET_NULL)):
         return None
     if on_delete in (models.SET_DEFAULT, getattr(models, "DB_SET_DEFAULT", models.SET_DEFAULT)):

@@ -63,9 +63,7 @@ class Scope:
         """``role``, or REQUIRE where objects of ``model`` are to be stopped at."""
         return min(role, Role.REQUIRE) if model in self.stop else role
 
-    def get_forward_role(
-        self, link: Link, target: type[Model], role: Role, names: Sequence[str] = ()
-    ) -> Role:
+    def get_forward_role(self, link: Link, target: type[Model], role: Role, names: Sequence[str] = ()) -> Role:
         """The role of what ``link`` points to, from an object with ``role``. ``names``: what else the link is called
         (the many-to-many field whose member it leads to)."""
         if self.leaves_out(target):
@@ -81,9 +79,7 @@ class Scope:
             return Role.LOOK_UP
         return self.limit(target, Role.REFER)
 
-    def get_reverse_role(
-        self, link: Link, role: Role, names: Sequence[str] = (), *, belongs: bool
-    ) -> Role | None:
+    def get_reverse_role(self, link: Link, role: Role, names: Sequence[str] = (), *, belongs: bool) -> Role | None:
         """The role of rows that point by ``link`` at an object with ``role``; None: a mention or not followed;
         LOOK_UP: left out by name. ``belongs``: the rows belong to what they point to."""
         if self.leaves_out(link.model):
@@ -125,9 +121,7 @@ def make_scope(
     )
     roles = {**defaults, **flags}
     named = {link.link.model if isinstance(link, (Relation, Membership)) else link.model for link in roles}
-    named |= {
-        link.target for link in roles if isinstance(link, Link) and link.target and roles[link] > Role.LOOK_UP
-    }
+    named |= {link.target for link in roles if isinstance(link, Link) and link.target and roles[link] > Role.LOOK_UP}
     return Scope(
         own=frozenset(link.name for link, role in roles.items() if role is Role.OWN),
         refer=frozenset(link.name for link, role in roles.items() if role is Role.REFER),
@@ -139,9 +133,7 @@ def make_scope(
     )
 
 
-def resolve_names(
-    graph: LinkGraph, names: dict[Role, Iterable[str]]
-) -> tuple[dict[AnyLink, Role], set[type[Model]]]:
+def resolve_names(graph: LinkGraph, names: dict[Role, Iterable[str]]) -> tuple[dict[AnyLink, Role], set[type[Model]]]:
     """The links that are named, with their role, and the models that are left out."""
     roles: dict[AnyLink, Role] = {}
     models: set[type[Model]] = set()
@@ -184,9 +176,7 @@ def find_reverse_role(graph: LinkGraph, scope: Scope, link: Link, role: Role) ->
     The automatic many-to-many members of a referred object are part of it, unless they are objects of its own kind.
     """
     owners = graph.owners.get(link, [])
-    found = scope.get_reverse_role(
-        link, role, [membership.name for membership in owners], belongs=link.belongs
-    )
+    found = scope.get_reverse_role(link, role, [membership.name for membership in owners], belongs=link.belongs)
     if found is not None or role is not Role.REFER:
         return found or None
     for membership in owners:

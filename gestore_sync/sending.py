@@ -24,11 +24,7 @@ DELETING = (pre_delete, post_delete)
 def has_listeners(signal: Signal, sender: type[Model]) -> bool:
     """Whether anyone but ourselves listens."""
     receivers = signal._live_receivers(sender)
-    return any(
-        getattr(receiver, "__module__", "").partition(".")[0] != OURS
-        for kind in receivers
-        for receiver in kind
-    )
+    return any(getattr(receiver, "__module__", "").partition(".")[0] != OURS for kind in receivers for receiver in kind)
 
 
 class Sender:
@@ -111,9 +107,7 @@ class Sender:
         for row in rows:
             members.setdefault(getattr(row, owner.attnames[0]), set()).add(getattr(row, other.attnames[0]))
         to_field = owner.field.target_field
-        owners = list(
-            get_queryset(owner.target, self.using).filter(**{f"{to_field.name}__in": list(members)})
-        )
+        owners = list(get_queryset(owner.target, self.using).filter(**{f"{to_field.name}__in": list(members)}))
         for when in ("pre", "post"):
             for instance in owners:
                 self.send(

@@ -48,9 +48,7 @@ class Members:
     def without(self, others: Sequence[Any]) -> Members:
         """The same without the keys that are in one of the other sets."""
         rest = Members(self.model)
-        for key, link, parent, distance in zip(
-            self.keys, self._links, self._parents, self._distances, strict=True
-        ):
+        for key, link, parent, distance in zip(self.keys, self._links, self._parents, self._distances, strict=True):
             if not any(key in seen for seen in others):
                 rest.add(key, link, parent, distance)
         return rest
@@ -105,14 +103,10 @@ class Subgraph:
         """Leave each object only in its greatest role. The walk has ended."""
         for (model, role), members in list(self.members.items()):
             above = [
-                self.members[model, other].seen
-                for other in Role
-                if other > role and (model, other) in self.members
+                self.members[model, other].seen for other in Role if other > role and (model, other) in self.members
             ]
-            if above and any(key in seen for seen in above for key in members.keys):
-                self.members[model, role] = members.without(
-                    lambda key, above=above: any(key in seen for seen in above)
-                )
+            if any(key in seen for seen in above for key in members.keys):
+                self.members[model, role] = members.without(above)
 
     def iter_keys(self, model: type[Model], *roles: Role) -> Iterator[Key]:
         """The keys of all objects of ``model`` with one of ``roles``."""

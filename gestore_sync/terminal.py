@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from rich import progress as bars
 from rich.console import Console
 from rich.table import Table
@@ -15,10 +16,10 @@ from gestore_sync.plan import Report
 from gestore_sync.progress import Progress
 
 PHASES = {
-    "walking": _("Walking"),
-    "locating": _("Looking for counterparts"),
-    "comparing": _("Comparing"),
-    "writing": _("Writing"),
+    "walking": gettext_lazy("Walking"),
+    "locating": gettext_lazy("Looking for counterparts"),
+    "comparing": gettext_lazy("Comparing"),
+    "writing": gettext_lazy("Writing"),
 }
 
 
@@ -40,7 +41,7 @@ class TerminalProgress(Progress):
 
     def start(self, phase: str, total: int | None = None) -> None:
         self._finish()
-        self._task = self._bars.add_task(PHASES.get(phase, phase), total=total)
+        self._task = self._bars.add_task(str(PHASES.get(phase, phase)), total=total)
 
     def advance(self, number: int = 1) -> None:
         if self._task is not None:
@@ -73,11 +74,9 @@ def print_report(report: Report, stream: Any) -> None:
         table.add_column(_("model"))
         for name in columns:
             table.add_column(_(name), justify="right")
-        table.add_column(_("through"))
+        table.add_column(_("through"), overflow="fold")
         for label in labels:
-            numbers = [
-                f"{counts[name].get(label, 0):,}" if counts[name].get(label) else "" for name in columns
-            ]
+            numbers = [f"{counts[name].get(label, 0):,}" if counts[name].get(label) else "" for name in columns]
             table.add_row(label, *numbers, ", ".join(report.why.get(label, ())))
         total = [f"{sum(counts[name].values()):,}" for name in columns]
         table.add_section()

@@ -8,7 +8,8 @@ from typing import Any
 
 from django.db.models import Model
 
-from gestore_sync.links import GENERIC, Link, find_generic_target, to_key
+from gestore_sync.generic import find_generic_target, to_key
+from gestore_sync.links import GENERIC, Link
 from gestore_sync.refs import NEW, UNKNOWN, Key, KeyMap, New, Unknown
 
 

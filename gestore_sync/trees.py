@@ -68,9 +68,7 @@ class Trees:
         if adapter is None:
             return
         names = {layout.names[number] for number in columns}
-        if names & {TREE_PARENT, adapter.parent_field(layout.model)} or adapter.ordered_by_fields(
-            layout.model
-        ):
+        if names & {TREE_PARENT, adapter.parent_field(layout.model)} or adapter.ordered_by_fields(layout.model):
             self.note_moved(layout.model, keys)
 
     def note_moved(self, model: type[Model], keys: Sequence[Key]) -> None:

@@ -9,30 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from django.contrib.contenttypes.models import ContentType
-from django.core.exceptions import ValidationError
-from django.db.models import IntegerField, Model, Q
+from django.db.models import Model
 
 from gestore_sync.exceptions import UnknownObject
+from gestore_sync.generic import find_generic_target, find_type_filter, get_faces, get_object_ids, to_key
 from gestore_sync.identity import iter_identities
-from gestore_sync.links import (
-    GENERIC,
-    TREE,
-    Link,
-    LinkGraph,
-    find_generic_target,
-    get_concrete,
-    to_key,
-)
+from gestore_sync.links import GENERIC, TREE, Link, LinkGraph
+from gestore_sync.mentions import count_mentions
 from gestore_sync.reading import (
-    count_pointing,
     find_existing,
     get_keys_per_query,
-    get_queryset,
+    iter_composite_pointing,
     iter_pointing,
     iter_rows,
 )
-from gestore_sync.refs import Key, Ref, iter_chunks
+from gestore_sync.refs import Key, Ref, get_field, iter_chunks
 from gestore_sync.scope import Role, Scope, find_reverse_role
 from gestore_sync.subgraph import Subgraph
 
@@ -42,9 +33,7 @@ Pairs = Iterable[tuple[Key, Key]]
 class Walker:
     """One walk on one database. ``advance`` is told how many objects were found, for a progress bar."""
 
-    def __init__(
-        self, graph: LinkGraph, scope: Scope, advance: Callable[[int], object] = lambda number: None
-    ) -> None:
+    def __init__(self, graph: LinkGraph, scope: Scope, advance: Callable[[int], object] = lambda number: None) -> None:
         self.graph = graph
         self.using = graph.using
         self.scope = scope
@@ -71,7 +60,7 @@ class Walker:
                     self._expand(model, role, chunk)
         self.subgraph.settle()
         if not self.scope.connected:
-            self._count_mentions()
+            count_mentions(self.subgraph)
         return self.subgraph
 
     def _expand(self, model: type[Model], role: Role, keys: list[Key]) -> None:
@@ -82,18 +71,16 @@ class Walker:
         for link in self.graph.reverse[model]:
             to_role = find_reverse_role(self.graph, self.scope, link, role)
             if to_role is not None:
-                self._add_all(
-                    link.model, to_role, link.name, model, role, self._iter_reverse(link, model, role, keys)
-                )
+                self._add_all(link.model, to_role, link.name, model, role, self._iter_reverse(link, model, role, keys))
         for relation in self.graph.relations.get(model, ()):
             to_role = self.scope.get_reverse_role(relation.link, role, (relation.name,), belongs=True)
             if to_role:
                 pairs = self._iter_generic_reverse(relation.link, [relation.content_type_model], keys)
                 self._add_all(relation.link.model, to_role, relation.name, model, role, pairs)
-        for link in self._get_unrelated(model):
+        for link in self.graph.get_unrelated(model):
             to_role = self.scope.get_reverse_role(link, role, belongs=False)
             if to_role:
-                pairs = self._iter_generic_reverse(link, self._get_faces(model), keys)
+                pairs = self._iter_generic_reverse(link, get_faces(model), keys)
                 self._add_all(link.model, to_role, link.name, model, role, pairs)
 
     def _add_all(
@@ -125,7 +112,7 @@ class Walker:
             assert adapter is not None
             return adapter.children(link.model, self.using, keys)
         if len(link.key_paths) > 1:
-            return self._iter_composite_reverse(link, keys)
+            return iter_composite_pointing(link.model, self.using, link.key_paths, keys)
         return iter_pointing(link.model, self.using, link.key_paths[0], keys)
 
     def _leave_siblings(self, link: Link, model: type[Model], role: Role, keys: list[Key]) -> list[Key]:
@@ -137,54 +124,15 @@ class Walker:
         members = self.subgraph.get_members(model, role)
         return [key for key in keys if (why := members.find_why(key)) is None or why[0] != way]
 
-    def _iter_composite_reverse(self, link: Link, keys: Sequence[Key]) -> Iterator[tuple[Key, Key]]:
-        paths = link.key_paths
-        for chunk in iter_chunks(keys, get_keys_per_query(link.target or link.model, self.using)):
-            wanted = Q()
-            for key in chunk:
-                wanted |= Q(**dict(zip(paths, key, strict=True)))
-            for pk, *values in get_queryset(link.model, self.using).filter(wanted).values_list("pk", *paths):
-                yield pk, tuple(values)
-
-    def _get_unrelated(self, model: type[Model]) -> list[Link]:
-        """The generic keys that may point at objects of ``model`` without a generic relation that says so."""
-        related = [relation.link for relation in self.graph.relations.get(model, ())]
-        return [link for link in self.graph.generic if link not in related]
-
-    def _get_faces(self, model: type[Model]) -> list[type[Model]]:
-        """``model`` and its proxies, whose content types may all stand for it."""
-        return [
-            model,
-            *(face for face in model.__subclasses__() if face._meta.proxy and get_concrete(face) is model),
-        ]
-
     def _iter_generic_reverse(
         self, link: Link, faces: Sequence[type[Model]], keys: Sequence[Key]
     ) -> Iterator[tuple[Key, Key]]:
-        of_type = self._find_type_filter(link, faces)
+        of_type = find_type_filter(link, faces, self.using)
         if of_type is None:
             return
-        by_value = self._get_object_ids(link, keys)
+        by_value = get_object_ids(link, keys)
         for pk, value in iter_pointing(link.model, self.using, link.attnames[1], list(by_value), of_type):
             yield pk, by_value[value]
-
-    def _get_object_ids(self, link: Link, keys: Sequence[Key]) -> dict[Any, Key]:
-        """By the value that the generic key's object id has, the keys of the objects."""
-        field: Any = link.model._meta.get_field(link.attnames[1])
-        found = {}
-        for key in keys:
-            value = to_object_id(field, key)
-            if value is not None:
-                found[value] = key
-        return found
-
-    def _find_type_filter(self, link: Link, faces: Sequence[type[Model]]) -> Q | None:
-        """The filter "the content type is one of these models'"; None where the database knows none of them."""
-        wanted = Q()
-        for face in faces:
-            wanted |= Q(app_label=face._meta.app_label, model=face._meta.model_name)
-        types = list(get_queryset(ContentType, self.using).filter(wanted).values_list("pk", flat=True))
-        return Q(**{f"{link.attnames[0]}__in": types}) if types else None
 
     # Forwards
 
@@ -251,51 +199,12 @@ class Walker:
         """The links that are part of what identifies an object of ``model``."""
         adapter = self.graph.find_adapter(model)
         identities = iter_identities(model, adapter.position_fields(model) if adapter else ())
-        names = {
-            path.split("__")[0] for identity in identities if identity.locates for path in identity.paths
-        }
+        names = {path.split("__")[0] for identity in identities if identity.locates for path in identity.paths}
         pk = model._meta.pk
         names |= set(getattr(pk, "field_names", (pk.name,)))
-        columns = {
-            model._meta.get_field(name).attname
-            for name in names
-            if hasattr(model._meta.get_field(name), "attname")
-        }
+        fields = (get_field(model, name) for name in names)
+        columns = {field.attname for field in fields if hasattr(field, "attname")}
         return [link for link in self.graph.forward[model] if columns & set(link.attnames)]
-
-    # Mentions
-
-    def _count_mentions(self) -> None:
-        """Count the rows that point at owned objects by links that were not followed and that are not in the subgraph."""
-        for (model, role), members in list(self.subgraph.members.items()):
-            if role is not Role.OWN or not members:
-                continue
-            keys = members.keys
-            for link in self.graph.reverse[model]:
-                if link.kind != TREE and self._is_mention(link):
-                    self._count_mention(link, link.key_paths, keys, None)
-            for link in self._get_unrelated(model):
-                of_type = self._find_type_filter(link, self._get_faces(model))
-                if of_type is not None and self._is_mention(link):
-                    values = list(self._get_object_ids(link, keys))
-                    self._count_mention(link, link.attnames[1:], values, of_type)
-
-    def _is_mention(self, link: Link) -> bool:
-        names = [membership.name for membership in self.graph.owners.get(link, [])]
-        return self.scope.get_reverse_role(link, Role.OWN, names, belongs=link.belongs) is None
-
-    def _count_mention(
-        self, link: Link, paths: Sequence[str], values: Sequence[Any], extra: Q | None
-    ) -> None:
-        if len(paths) > 1 or not values:
-            return
-        if any((link.model, role) in self.subgraph.members for role in Role):
-            pairs = iter_pointing(link.model, self.using, paths[0], values, extra)
-            number = sum(self.subgraph.find_role(link.model, pk) is None for pk, _ in pairs)
-        else:
-            number = count_pointing(link.model, self.using, paths[0], values, extra)
-        if number:
-            self.subgraph.mentions[link.name] += number
 
 
 def pick(rows: Sequence[tuple[Any, ...]], columns: Sequence[int]) -> list[tuple[Key, Key]]:
@@ -305,13 +214,3 @@ def pick(rows: Sequence[tuple[Any, ...]], columns: Sequence[int]) -> list[tuple[
         return [(row[column], row[0]) for row in rows if row[column] is not None]
     keys = ((tuple(row[column] for column in columns), row[0]) for row in rows)
     return [pair for pair in keys if None not in pair[0]]
-
-
-def to_object_id(field: Any, key: Key) -> Any:
-    """``key`` as the value of a generic key's object id field; None where the field cannot hold it."""
-    if isinstance(field, IntegerField) and not (type(key) is int and -(2**63) <= key < 2**63):
-        return None
-    try:
-        return field.to_python(key)
-    except (TypeError, ValueError, ValidationError):
-        return None

@@ -219,11 +219,7 @@ def _count_rows(using: str) -> int:
     from django.apps import apps
 
     models = apps.get_app_config("campus").get_models(include_auto_created=True)
-    return sum(
-        model._base_manager.using(using).count()
-        for model in models
-        if model._meta.label != "campus.AuditEntry"
-    )
+    return sum(model._base_manager.using(using).count() for model in models if model._meta.label != "campus.AuditEntry")
 
 
 def _check_arrived() -> None:

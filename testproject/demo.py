@@ -272,9 +272,7 @@ def _snapshot(using: str, app: str | None = None) -> Snapshot:
 
     models = (apps.get_app_config(app) if app else apps).get_models(include_auto_created=True)
     return {
-        model._meta.label: all_rows(model, using)
-        for model in models
-        if model._meta.managed and not model._meta.proxy
+        model._meta.label: all_rows(model, using) for model in models if model._meta.managed and not model._meta.proxy
     }
 
 

@@ -56,9 +56,7 @@ GENRES = [Genre, GenreSorted, GenreRenamed, Place]
 MODELS = [*PATHS, *SETS, *LISTS, *GENRES]
 
 every_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
-few_examples = settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+few_examples = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 class OneDatabase:
@@ -188,9 +186,7 @@ class Run:
             using,
             TreeChanges(
                 placed=nodes,
-                moved=[
-                    Node(pks[code], pks[parent], self.order.get(code)) for code, parent in self.moved.items()
-                ],
+                moved=[Node(pks[code], pks[parent], self.order.get(code)) for code, parent in self.moved.items()],
                 bereaved=[node.parent for node in parents.values()],
                 order={pks[code]: order for code, order in self.order.items()},
             ),
@@ -343,9 +339,7 @@ def test_any_run_leaves_sound_trees_of_the_wanted_shape(
     model: Any, target: str, given_run: tuple[dict[str, str | None], Run]
 ) -> None:
     forest, run = given_run
-    parents = (
-        {code: parent for code, parent in forest.items() if code not in run.deleted} | run.new | run.moved
-    )
+    parents = {code: parent for code, parent in forest.items() if code not in run.deleted} | run.new | run.moved
     if model is PathShort:
         assume(max((get_depth(code, parents) for code in parents), default=0) <= 5)
         assume(max((get_depth(code, forest) for code in forest), default=0) <= 5)
@@ -450,9 +444,9 @@ def test_a_new_node_before_another_stands_right_before_it(model: Any, target: st
 def test_siblings_trade_places_with_all_that_stands_below_them(model: Any, target: str) -> None:
     plant(model, "a", "a.x", "a.x.1", "a.theirs", "a.y", "a.y.1", "b")
 
-    Run(
-        moved={"a.y": "a", "a.x": "a", "b": None, "a": None}, order={"a.y": 1, "a.x": 2, "b": 1, "a": 2}
-    ).apply(model, target)
+    Run(moved={"a.y": "a", "a.x": "a", "b": None, "a": None}, order={"a.y": 1, "a.x": 2, "b": 1, "a": 2}).apply(
+        model, target
+    )
 
     families = get_families(model)
     assert families[None] == ["b", "a"]
@@ -505,9 +499,9 @@ def test_a_changed_name_brings_a_node_to_its_place(model: Any, target: str) -> N
 @pytest.mark.parametrize("model", [PathNode, SetNode, ListNode, Genre])
 def test_the_library_goes_on_from_what_a_run_leaves(model: Any, target: str) -> None:
     nodes = plant(model, "a", "a.b", "c")
-    Run(
-        new={"n": "a", "n.m": "n", "r": None}, moved={"c": "n"}, order={"n": 1, "n.m": 2, "c": 1, "r": 0}
-    ).apply(model, target)
+    Run(new={"n": "a", "n.m": "n", "r": None}, moved={"c": "n"}, order={"n": 1, "n.m": 2, "c": 1, "r": 0}).apply(
+        model, target
+    )
 
     grow(model, "more", model.objects.get(code="n"))
     grow(model, "root")
@@ -528,9 +522,7 @@ def test_the_library_goes_on_from_what_a_run_leaves(model: Any, target: str) -> 
 def test_the_gaps_between_siblings_are_used_before_there_is_no_room(target: str) -> None:
     plant(PathShort, "a", *(f"a.{number}" for number in range(9)))
 
-    Run(new={"x": "a", "y": "a"}, deleted=["a.0", "a.5"], order={"x": 0, "y": 1, "a.3": 2}).apply(
-        PathShort, target
-    )
+    Run(new={"x": "a", "y": "a"}, deleted=["a.0", "a.5"], order={"x": 0, "y": 1, "a.3": 2}).apply(PathShort, target)
 
     children = ["a.1", "a.2", "x", "y", "a.3", "a.4", "a.6", "a.7", "a.8"]
     assert get_families(PathShort) == {None: ["a"], "a": children}
@@ -605,9 +597,7 @@ def test_many_families_far_apart_are_read_and_ordered(model: Any, target: str) -
     numbers = range(300)
     tops = {f"p{number}": None for number in numbers}
     forest = (
-        tops
-        | {f"c{number}": f"p{number}" for number in numbers}
-        | {f"g{number}": f"c{number}" for number in numbers}
+        tops | {f"c{number}": f"p{number}" for number in numbers} | {f"g{number}": f"c{number}" for number in numbers}
     )
     Run(new=forest, order={code: at for at, code in enumerate(forest)}).apply(model, target)
     pks = dict(model._base_manager.values_list("code", "pk"))

@@ -160,9 +160,7 @@ def find_writes(tree: ast.Module) -> list[str]:
     }
     found = []
     for name, call in find_calls(tree):
-        is_update = (
-            name == "update" and isinstance(call.func, ast.Attribute) and not call.args and call.keywords
-        )
+        is_update = name == "update" and isinstance(call.func, ast.Attribute) and not call.args and call.keywords
         if (
             is_update
             or (name in ORM_WRITES and isinstance(call.func, ast.Attribute))
@@ -192,9 +190,7 @@ def find_blind_handlers(tree: ast.AST) -> list[str]:
                 if node.type is None
                 else {part.id for part in ast.walk(node.type) if isinstance(part, ast.Name)}
             )
-            if caught & {"everything", "Exception", "BaseException"} and not isinstance(
-                node.body[-1], ast.Raise
-            ):
+            if caught & {"everything", "Exception", "BaseException"} and not isinstance(node.body[-1], ast.Raise):
                 found.append(f"line {node.lineno}")
     return found
 
@@ -202,9 +198,7 @@ def find_blind_handlers(tree: ast.AST) -> list[str]:
 def find_foreign_code(tree: ast.AST) -> list[str]:
     """What runs text as a program, or makes any objects at all of data."""
     found = [
-        ast.unparse(call)
-        for name, call in find_calls(tree)
-        if name in RUNS_DATA and isinstance(call.func, ast.Name)
+        ast.unparse(call) for name, call in find_calls(tree) if name in RUNS_DATA and isinstance(call.func, ast.Name)
     ]
     for node in iter_nodes(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -250,9 +244,7 @@ def test_the_rule_about_layers_sees_an_import_that_points_up(source: str, found:
 # The front door
 
 
-@pytest.mark.parametrize(
-    "module", [name for name in MODULES if name.startswith("management.") and name not in EMPTY]
-)
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("management.") and name not in EMPTY])
 def test_commands_come_in_by_the_front_door(module: str) -> None:
     found = [
         (name, what)

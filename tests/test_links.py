@@ -134,9 +134,7 @@ def test_two_links_to_one_model_are_kept_apart(sync: Sync) -> None:
 def test_a_referred_row_that_the_target_has_is_left_as_it_is(sync: Sync) -> None:
     make_crowd(sync.target, Shop, Currency)
     make(Currency, sync.target, code="EUR", title="theirs")
-    shop = make(
-        Shop, sync.source, name="ours", currency=make(Currency, sync.source, code="EUR", title="ours")
-    )
+    shop = make(Shop, sync.source, name="ours", currency=make(Currency, sync.source, code="EUR", title="ours"))
 
     report = sync.push(shop)
 
@@ -183,9 +181,7 @@ def test_a_link_without_an_accessor_is_followed_backwards(sync: Sync) -> None:
     report = sync.push(shop)
 
     assert report.created["kinds.Secret"] == 2
-    assert (
-        list(sync.on_target(Secret).filter(shop__name="ours").values_list("text", flat=True)) == ["hush"] * 2
-    )
+    assert list(sync.on_target(Secret).filter(shop__name="ours").values_list("text", flat=True)) == ["hush"] * 2
     sync.assert_nothing_to_do(shop)
 
 
@@ -238,9 +234,7 @@ def test_rows_restricted_inside_the_owned_set_travel_from_the_top(sync: Sync) ->
 
 
 @pytest.mark.parametrize("model", [Visit, Bookmark, Rumour, Rating])
-def test_rows_that_survive_the_root_are_mentioned_and_not_taken(
-    sync: Sync, model: type[models.Model]
-) -> None:
+def test_rows_that_survive_the_root_are_mentioned_and_not_taken(sync: Sync, model: type[models.Model]) -> None:
     make_crowd(sync.target, Shop, model)
     shop = make(Shop, sync.source)
     make_many(model, sync.source, 3, shop=shop, text="ours")
@@ -263,9 +257,7 @@ def test_rows_that_survive_the_root_are_taken_on_demand(sync: Sync, model: type[
     report = sync.push(shop, own=[f"{model._meta.label}.shop"])
 
     assert report.mentions == {}
-    assert (
-        list(sync.on_target(model).filter(text="ours").values_list("shop__name", flat=True)) == ["ours"] * 3
-    )
+    assert list(sync.on_target(model).filter(text="ours").values_list("shop__name", flat=True)) == ["ours"] * 3
     assert not sync.on_target(model).filter(text="of another shop").exists()
     sync.assert_nothing_to_do(shop, own=[f"{model._meta.label}.shop"])
 
@@ -560,9 +552,7 @@ def test_an_explicit_through_row_keeps_its_required_values(sync: Sync) -> None:
 def test_an_explicit_through_row_is_updated_and_taken_out_with_its_source(sync: Sync) -> None:
     make_crowd(sync.target, Club, Person, Membership)
     club = make(Club, sync.source, name="ours")
-    changed = make(
-        Membership, sync.source, club=club, person=make(Person, sync.source, name="Ann"), role="guest"
-    )
+    changed = make(Membership, sync.source, club=club, person=make(Person, sync.source, name="Ann"), role="guest")
     removed = make(Membership, sync.source, club=club, person=make(Person, sync.source, name="Bob"))
     sync.push(club)
     theirs = sync.on_target(Club).get(name="ours")

@@ -77,9 +77,7 @@ def pairs(sync: Sync, model: type[models.Model], *names: str) -> set[tuple[Any, 
 
 def make_pizzeria(using: str) -> Pizzeria:
     """Make a pizzeria with something that hangs on each of its three levels."""
-    pizzeria = make(
-        Pizzeria, using, name="ours", stars=3, currency=make(Currency, using, code="EUR"), oven="stone"
-    )
+    pizzeria = make(Pizzeria, using, name="ours", stars=3, currency=make(Currency, using, code="EUR"), oven="stone")
     pizzeria.cooks.add(make(Person, using, name="Ann"))
     make(Review, using, place=pizzeria.place_ptr, text="fine")
     make(Dish, using, restaurant=pizzeria.restaurant_ptr, name="calzone")
@@ -139,9 +137,7 @@ def test_a_referred_parent_brings_its_children(sync: Sync) -> None:
 
 def test_a_referred_child_brings_its_parents(sync: Sync) -> None:
     make_crowd(sync.target, Place, Restaurant, Dish)
-    dish = make(
-        Dish, sync.source, restaurant=make(Restaurant, sync.source, name="ours", stars=2), name="soup"
-    )
+    dish = make(Dish, sync.source, restaurant=make(Restaurant, sync.source, name="ours", stars=2), name="soup")
 
     sync.push(dish)
 
@@ -250,9 +246,7 @@ def test_a_proxy_of_a_child_can_be_the_root(sync: Sync) -> None:
 
 
 @pytest.mark.parametrize("model", [Machine, Robot])
-def test_a_generic_link_keeps_a_proxy_apart_from_its_concrete_model(
-    sync: Sync, model: type[models.Model]
-) -> None:
+def test_a_generic_link_keeps_a_proxy_apart_from_its_concrete_model(sync: Sync, model: type[models.Model]) -> None:
     renumber_content_types(sync.target)
     make_crowd(sync.target, Machine, Battery)
     sticker = make(Sticker, sync.source, subject=make(model, sync.source, name="ours"), text="sticker")
@@ -590,9 +584,7 @@ def test_a_manager_that_refuses_to_work_is_no_obstacle(sync: Sync, model: type[m
 
 
 @pytest.mark.parametrize("model", [Paragraph, ScopedBase])
-def test_an_object_whose_manager_refuses_to_work_can_be_the_root(
-    sync: Sync, model: type[models.Model]
-) -> None:
+def test_an_object_whose_manager_refuses_to_work_can_be_the_root(sync: Sync, model: type[models.Model]) -> None:
     make_crowd(sync.target, Document, model)
     root = make(model, sync.source, document=make(Document, sync.source, code="ours"), text="ours")
 

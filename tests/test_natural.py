@@ -184,9 +184,7 @@ class TestFinding:
     def test_it_finds_the_object_in_the_database_of_the_manager(self, pair: Pair) -> None:
         there, here = (Sheet.objects.using(using).create(code="a") for using in (pair.target, pair.source))
 
-        found = [
-            Sheet.objects.db_manager(using).get_by_natural_key("a") for using in (pair.source, pair.target)
-        ]
+        found = [Sheet.objects.db_manager(using).get_by_natural_key("a") for using in (pair.source, pair.target)]
 
         assert found == [here, there]
         assert [each._state.db for each in found] == [pair.source, pair.target]
@@ -201,9 +199,7 @@ class TestFinding:
         with pytest.raises(Sheet.MultipleObjectsReturned):
             Sheet.objects.db_manager(alias).get_by_natural_key("a")
 
-    def test_where_many_are_allowed_the_first_pk_is_taken_whatever_the_order_of_the_model(
-        self, alias: str
-    ) -> None:
+    def test_where_many_are_allowed_the_first_pk_is_taken_whatever_the_order_of_the_model(self, alias: str) -> None:
         for age in (20, 40, 30):
             Person.objects.using(alias).create(first_name="Ada", last_name="King", age=age)
 
@@ -674,17 +670,13 @@ readings = st.builds(
     Reading,
     text=texts,
     count=st.integers(-(2**63), 2**63 - 1),
-    moment=st.datetimes(
-        datetime.datetime(1900, 1, 1), datetime.datetime(2200, 1, 1), timezones=st.just(datetime.UTC)
-    ),
+    moment=st.datetimes(datetime.datetime(1900, 1, 1), datetime.datetime(2200, 1, 1), timezones=st.just(datetime.UTC)),
     day=st.none() | st.dates(),
     amount=st.decimals(Decimal("-99999999"), Decimal("99999999"), places=3),
     uuid=st.uuids(),
     flag=st.booleans(),
 )
-real_values = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+real_values = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 class TestRoundTrip:

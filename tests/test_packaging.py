@@ -33,9 +33,7 @@ SYNCHRO_REMOTE = "remote"
 """
 
 CREATE_GROUP = "from django.contrib.auth.models import Group; Group.objects.create(pk=7, name='editors')"
-PRINT_GROUPS = (
-    "from django.contrib.auth.models import Group; print(*Group.objects.using('remote').values_list('name'))"
-)
+PRINT_GROUPS = "from django.contrib.auth.models import Group; print(*Group.objects.using('remote').values_list('name'))"
 
 
 class Site:
@@ -94,9 +92,7 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "dist"
 
 
-def test_wheel_holds_the_whole_package_alone_and_runs_in_an_empty_environment(
-    artefacts: Path, tmp_path: Path
-) -> None:
+def test_wheel_holds_the_whole_package_alone_and_runs_in_an_empty_environment(artefacts: Path, tmp_path: Path) -> None:
     [wheel] = artefacts.glob("*.whl")
 
     site = Site(tmp_path, wheel)

@@ -143,11 +143,7 @@ class Maker:
             return {field.name: f"{self.prefix}{number}/0"}
         if isinstance(field, models.DateField):
             return {field.name: dt.date(2026, 1, 1) + dt.timedelta(days=self.random.randint(0, 9))}
-        if (
-            isinstance(field, models.IntegerField)
-            and not field.null
-            and not isinstance(field, models.AutoField)
-        ):
+        if isinstance(field, models.IntegerField) and not field.null and not isinstance(field, models.AutoField):
             return {field.name: number}
         return {}
 
@@ -200,7 +196,8 @@ class Maker:
         """Change what comes after the mark in a text that identifies nothing."""
         for field in type(instance)._meta.local_concrete_fields:
             text = getattr(instance, field.attname)
-            if isinstance(field, models.CharField) and not field.unique and "/" in text:
+            is_text = isinstance(field, models.CharField) and field.name != "key"
+            if is_text and not field.unique and "/" in text:
                 changed = f"{text.split('/')[0]}/{self.random.randint(1, 9)}"
                 rows(type(instance), self.using).filter(pk=instance.pk).update(**{field.name: changed})
                 return
@@ -238,9 +235,7 @@ def give_target_what_it_may_have(random: Random, sync: Sync) -> None:
         for instance in rows(model, sync.source):
             if random.random() < 0.5:
                 values = {
-                    field.name: getattr(instance, field.name)
-                    for field in model._meta.fields
-                    if field.name != "id"
+                    field.name: getattr(instance, field.name) for field in model._meta.fields if field.name != "id"
                 }
                 model(**values).save(using=sync.target, force_insert=True)
 

@@ -49,9 +49,7 @@ RIGHT_VALUES: dict[str, list[Any]] = {
 
 
 def pairs(values: dict[str, list[Any]]) -> list[Any]:
-    return [
-        pytest.param(key, value, id=f"{key}-{value!r}") for key, of_key in values.items() for value in of_key
-    ]
+    return [pytest.param(key, value, id=f"{key}-{value!r}") for key, of_key in values.items() for value in of_key]
 
 
 def find_errors() -> list[checks.CheckMessage]:

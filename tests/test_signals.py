@@ -95,9 +95,7 @@ def listening() -> Iterator[list[Heard]]:
             raw, created = sent.get("raw"), sent.get("created")
             heard.append(Heard(signal, sender, instance.pk, raw, using, created, present, instance))
 
-    def before_save(
-        *, sender: Any, instance: Any, raw: bool, using: str, update_fields: Any, **_: Any
-    ) -> None:
+    def before_save(*, sender: Any, instance: Any, raw: bool, using: str, update_fields: Any, **_: Any) -> None:
         hear("pre_save", sender=sender, instance=instance, raw=raw, using=using)
 
     def after_save(
@@ -216,9 +214,7 @@ def test_the_instance_has_the_values_and_links_of_the_target(sync: Sync) -> None
     seen = []
 
     def see(*, instance: Any, using: str, **_: Any) -> None:
-        seen.append(
-            (instance.text, instance.order.number, instance.order.shop.name, instance._state.db, using)
-        )
+        seen.append((instance.text, instance.order.number, instance.order.shop.name, instance._state.db, using))
 
     with connected(post_save, see, sender=Line):
         sync.push(shop)
@@ -403,9 +399,7 @@ def test_what_a_receiver_writes_on_the_target_is_kept(sync: Sync) -> None:
     with connected(post_save, write, sender=Order):
         sync.synchronize(shop)
 
-    expected = {
-        f"order {pk}" for pk in sync.on_target(Order).filter(number="ours").values_list("pk", flat=True)
-    }
+    expected = {f"order {pk}" for pk in sync.on_target(Order).filter(number="ours").values_list("pk", flat=True)}
     assert set(sync.on_target(Tag).values_list("name", flat=True)) == expected
     sync.assert_nothing_to_do(shop)
 

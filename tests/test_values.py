@@ -244,9 +244,7 @@ def test_the_smallest_change_of_any_value_is_followed(sync: Sync) -> None:
 
     assert report.updated == {"kinds.Values": len(CHANGES)}
     for number, (column, _, new) in enumerate(CHANGES):
-        sent, arrived = (
-            rows.get(mark=str(number)) for rows in (sync.on_source(Values), sync.on_target(Values))
-        )
+        sent, arrived = (rows.get(mark=str(number)) for rows in (sync.on_source(Values), sync.on_target(Values)))
         assert exact(getattr(arrived, column)) == exact(getattr(sent, column)), CHANGES[number]
         null = sync.on_target(Values).filter(mark=str(number), **{f"{column}__isnull": True})
         assert null.exists() == (new is None), CHANGES[number]
@@ -298,11 +296,7 @@ def test_values_arrive_whatever_the_active_language_and_time_zone(sync: Sync, se
 TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=40)
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
 JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(10**30), 10**30)
-    | TEXT
-    | st.floats(-1e9, 1e9).map(lambda x: x or 0.0),
+    st.none() | st.booleans() | st.integers(-(10**30), 10**30) | TEXT | st.floats(-1e9, 1e9).map(lambda x: x or 0.0),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
     max_leaves=12,
 )
@@ -705,9 +699,7 @@ SAMPLES = st.fixed_dictionaries(
 
 @EXAMPLES
 @given(old=st.lists(SAMPLES, min_size=1, max_size=4), new=SAMPLES)
-def test_any_arrays_and_ranges_arrive_exactly(
-    pg_pair: Pair, old: list[dict[str, Any]], new: dict[str, Any]
-) -> None:
+def test_any_arrays_and_ranges_arrive_exactly(pg_pair: Pair, old: list[dict[str, Any]], new: dict[str, Any]) -> None:
     with rolled_back(pg_pair.source, pg_pair.target), watched(pg_pair) as sync:
         make_crowd(sync.target, Sample, Crate)
         crate = make(Crate, sync.source, name="ours")

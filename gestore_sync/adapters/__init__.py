@@ -16,6 +16,7 @@ from django.db.models import Model
 from django.utils.module_loading import import_string
 
 from gestore_sync.conf import get_option
+from gestore_sync.exceptions import WrongSetting
 
 SHIPPED = (
     "gestore_sync.adapters.treebeard.MaterializedPathAdapter",
@@ -93,8 +94,23 @@ class Adapter(ABC):
 
 
 def load_adapters() -> tuple[Adapter, ...]:
-    """A fresh instance of every adapter: those of ``GESTORE_SYNC["ADAPTERS"]`` first, then the shipped ones."""
-    return tuple(import_string(path)() for path in (*get_option("ADAPTERS"), *SHIPPED))
+    """A fresh instance of every adapter: those of ``GESTORE_SYNC["ADAPTERS"]`` first, then the shipped ones.
+
+    Raises :class:`WrongSetting` for a path that leads to no adapter.
+    """
+    return tuple(load_adapter(path) for path in (*get_option("ADAPTERS"), *SHIPPED))
+
+
+def load_adapter(path: str) -> Adapter:
+    """An instance of the adapter class at a dotted path. Raises :class:`WrongSetting`."""
+    try:
+        found = import_string(path)
+    except ImportError as error:
+        raise WrongSetting(f'GESTORE_SYNC["ADAPTERS"] names {path!r}, which cannot be imported: {error}.') from error
+    if not (isinstance(found, type) and issubclass(found, Adapter)):
+        raise WrongSetting(f'GESTORE_SYNC["ADAPTERS"] names {path!r}, which is no subclass of Adapter.')
+    adapter: Adapter = found()
+    return adapter
 
 
 def find_adapter(adapters: Iterable[Adapter], model: type[Model]) -> Adapter | None:

@@ -46,9 +46,7 @@ class MaterializedPathAdapter(Adapter):
         for pk, path in found.items():
             if paths.get_parent(path) not in parents:
                 raise refuse_orphan(model, pk, using)
-        return {
-            pk: Node(pk, parents[paths.get_parent(path)], paths.get_step(path)) for pk, path in found.items()
-        }
+        return {pk: Node(pk, parents[paths.get_parent(path)], paths.get_step(path)) for pk, path in found.items()}
 
     def children(self, model: type[Model], using: str, pks: Sequence[Key]) -> Iterable[tuple[Key, Key]]:
         paths = Paths(model, using)

@@ -106,9 +106,7 @@ class Siblings:
                 arranged.append(pk)
         return arranged + [node.pk for node in queue]
 
-    def assign(
-        self, arranged: Sequence[Key], places: Mapping[Key, int], high: int | None = None
-    ) -> dict[Key, int]:
+    def assign(self, arranged: Sequence[Key], places: Mapping[Key, int], high: int | None = None) -> dict[Key, int]:
         """Rising numbers from 1 to ``high`` for siblings in order.
 
         As many as possible keep the one that they have in ``places``; siblings that only the target has are

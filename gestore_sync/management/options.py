@@ -12,9 +12,7 @@ SCOPE = ("own", "refer", "ignore", "stop")
 
 def add_scope_options(parser: CommandParser) -> None:
     """``--reach``, ``--own``, ``--refer``, ``--ignore``, ``--stop``."""
-    scope = parser.add_argument_group(
-        "what is taken", "LINK is app.Model.field of the model that declares the field"
-    )
+    scope = parser.add_argument_group("what is taken", "LINK is app.Model.field of the model that declares the field")
     scope.add_argument(
         "--reach",
         choices=("owned", "connected"),
@@ -41,6 +39,4 @@ def add_output_options(parser: CommandParser) -> None:
         "--format", choices=("text", "json"), default="text", help="json: one object on standard output"
     )
     parser.add_argument("--no-progress", action="store_false", dest="progress", help="show no progress bars")
-    parser.add_argument(
-        "--noinput", "--no-input", action="store_false", dest="interactive", help="ask nothing"
-    )
+    parser.add_argument("--noinput", "--no-input", action="store_false", dest="interactive", help="ask nothing")

@@ -19,15 +19,11 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 (
                     "uuid",
-                    models.UUIDField(
-                        default=uuid.uuid4, editable=False, unique=True, verbose_name="identity"
-                    ),
+                    models.UUIDField(default=uuid.uuid4, editable=False, unique=True, verbose_name="identity"),
                 ),
                 ("is_own", models.BooleanField(default=False, verbose_name="this database")),
                 ("created", models.DateTimeField(auto_now_add=True, verbose_name="created")),
@@ -49,9 +45,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("remote", models.CharField(blank=True, max_length=200, verbose_name="remote")),
                 ("roots", models.JSONField(default=list, verbose_name="roots")),
@@ -97,9 +91,7 @@ class Migration(migrations.Migration):
                 "verbose_name": "id mapping",
                 "verbose_name_plural": "id mappings",
                 "indexes": [
-                    models.Index(
-                        fields=["origin", "remote", "model", "target_pk"], name="gestore_sync_target_pk"
-                    )
+                    models.Index(fields=["origin", "remote", "model", "target_pk"], name="gestore_sync_target_pk")
                 ],
                 "constraints": [
                     models.UniqueConstraint(

@@ -9,7 +9,7 @@ from django.db.models import Field, Max, Model
 
 from gestore_sync.reading import get_queryset
 from gestore_sync.refs import Key
-from gestore_sync.writers import Row, Writer
+from gestore_sync.writers.portable import Row, Writer
 
 STAGE = "gestore_sync_stage"
 
@@ -64,7 +64,7 @@ class PostgreSQLWriter(Writer):
         return reserved
 
     def _copy(self, table: str, fields: Sequence[Field[Any, Any]], rows: Any) -> None:
-        columns = ", ".join(self.connection.ops.quote_name(field.column or "") for field in fields)
+        columns = ", ".join(self.quote(field) for field in fields)
         with self.connection.cursor() as cursor, cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
             for row in self.prepare(fields, rows):
                 copy.write_row(row)
@@ -75,17 +75,13 @@ class PostgreSQLWriter(Writer):
         else:
             super().insert(model, fields, rows)
 
-    def update(
-        self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[tuple[Key, Row]]
-    ) -> None:
+    def update(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[tuple[Key, Row]]) -> None:
         quote = self.connection.ops.quote_name
         table = quote(model._meta.db_table)
         keys = self.get_key_fields(model)
         staged = [*keys, *fields]
-        columns = ", ".join(quote(field.column or "") for field in staged)
-        setting = ", ".join(
-            f"{quote(field.column or '')} = {STAGE}.{quote(field.column or '')}" for field in fields
-        )
+        columns = ", ".join(self.quote(field) for field in staged)
+        setting = ", ".join(f"{quote(field.column or '')} = {STAGE}.{quote(field.column or '')}" for field in fields)
         where = " AND ".join(
             f"target.{quote(field.column or '')} = {STAGE}.{quote(field.column or '')}" for field in keys
         )

@@ -27,9 +27,7 @@ def make_instances(model: type[Model], using: str, rows: Sequence[Mapping[str, A
         values = {**inherited.get(get_parent_key(model, row), {}), **row}
         fields = [field for field in model._meta.concrete_fields if field.attname in values]
         names = [field.attname for field in fields]
-        made.append(
-            model.from_db(using, names, [to_python(field, values[field.attname]) for field in fields])
-        )
+        made.append(model.from_db(using, names, [to_python(field, values[field.attname]) for field in fields]))
     return made
 
 
@@ -39,9 +37,7 @@ def get_parent_key(model: type[Model], row: Mapping[str, Any]) -> Key:
     return None if link is None else row.get(link.attname)
 
 
-def read_inherited(
-    model: type[Model], using: str, rows: Sequence[Mapping[str, Any]]
-) -> dict[Key, dict[str, Any]]:
+def read_inherited(model: type[Model], using: str, rows: Sequence[Mapping[str, Any]]) -> dict[Key, dict[str, Any]]:
     """By the first parent's key, the values of all fields that parents hold."""
     found: dict[Key, dict[str, Any]] = {}
     keys = [get_parent_key(model, row) for row in rows]
@@ -50,16 +46,12 @@ def read_inherited(
             continue
         wanted = {row[link.attname]: key for row, key in zip(rows, keys, strict=True) if link.attname in row}
         for instance in get_queryset(parent, using).filter(match_keys(parent, list(wanted))):
-            values = {
-                field.attname: getattr(instance, field.attname) for field in parent._meta.concrete_fields
-            }
+            values = {field.attname: getattr(instance, field.attname) for field in parent._meta.concrete_fields}
             found.setdefault(wanted[instance.pk], {}).update(values)
     return found
 
 
-def load_instances(
-    model: type[Model], using: str, changes: Sequence[tuple[Key, Mapping[str, Any]]]
-) -> list[Model]:
+def load_instances(model: type[Model], using: str, changes: Sequence[tuple[Key, Mapping[str, Any]]]) -> list[Model]:
     """The rows with these keys as they are on ``using``, all fields loaded, with new values (by attname) set."""
     found = {
         instance.pk: instance

@@ -41,9 +41,7 @@ class Category(NaturalKeyModel):
     code = models.CharField(max_length=80, unique=True)
     name = models.CharField(max_length=80)
     parent = models.ForeignKey("self", models.CASCADE, null=True, blank=True, related_name="children")
-    organization = models.ForeignKey(
-        Organization, models.CASCADE, null=True, blank=True, related_name="categories"
-    )
+    organization = models.ForeignKey(Organization, models.CASCADE, null=True, blank=True, related_name="categories")
 
     class Meta:
         ordering = ["code"]
@@ -80,9 +78,7 @@ class Person(NaturalKeyModel):
     email = models.EmailField(unique=True)
     first_name = models.CharField(max_length=60)
     last_name = models.CharField(max_length=60)
-    home_organization = models.ForeignKey(
-        Organization, models.SET_NULL, null=True, blank=True, related_name="members"
-    )
+    home_organization = models.ForeignKey(Organization, models.SET_NULL, null=True, blank=True, related_name="members")
     joined = models.DateTimeField()
 
     class Meta:
@@ -135,9 +131,7 @@ class Course(NaturalKeyModel):
     category = models.ForeignKey(Category, models.PROTECT, null=True, blank=True, related_name="courses")
     tags = models.ManyToManyField(Tag, blank=True, related_name="courses")
     prerequisites = models.ManyToManyField("self", symmetrical=False, blank=True, related_name="unlocks")
-    featured_lesson = models.ForeignKey(
-        "Lesson", models.SET_NULL, null=True, blank=True, related_name="featured_in"
-    )
+    featured_lesson = models.ForeignKey("Lesson", models.SET_NULL, null=True, blank=True, related_name="featured_in")
     price = models.DecimalField(max_digits=8, decimal_places=2, default=0)
     published = models.BooleanField(default=False)
     starts = models.DateField(null=True, blank=True)
@@ -240,9 +234,7 @@ class AuditEntry(models.Model):
     """What the site's staff did; it outlives the organization that it mentions."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    organization = models.ForeignKey(
-        Organization, models.SET_NULL, null=True, blank=True, related_name="audit_entries"
-    )
+    organization = models.ForeignKey(Organization, models.SET_NULL, null=True, blank=True, related_name="audit_entries")
     action = models.CharField(max_length=120)
     at = models.DateTimeField()
 

@@ -76,9 +76,7 @@ def needed_people(code: str, using: str) -> set[str]:
 
 def needed_tags(code: str, using: str) -> set[str]:
     """Return the names of the tags that the courses of the organization `code` have."""
-    return set(
-        Tag.objects.using(using).filter(courses__organization__code=code).values_list("name", flat=True)
-    )
+    return set(Tag.objects.using(using).filter(courses__organization__code=code).values_list("name", flat=True))
 
 
 def needed_categories(code: str, using: str) -> set[str]:
@@ -117,9 +115,7 @@ def _comments(code: str, using: str) -> Rows:
     columns = ["content_type__model", "object_id", "author__email", "text", "created"]
     comments = Comment.objects.using(using).filter(content_type__app_label="campus").values_list(*columns)
     return Counter(
-        (tuple(subjects[kind, pk]), *rest)
-        for kind, pk, *rest in comments.iterator()
-        if (kind, pk) in subjects
+        (tuple(subjects[kind, pk]), *rest) for kind, pk, *rest in comments.iterator() if (kind, pk) in subjects
     )
 
 

@@ -204,9 +204,7 @@ def _make_tags(seed: Seed) -> Iterator[Tag]:
 
 def _make_people(seed: Seed, people: int, members: list[Members]) -> Iterator[Person]:
     rng = seed.random("people")
-    homes = {
-        pk: number for number, group in enumerate(members, 1) for pk in group.pks if pk not in group.shared
-    }
+    homes = {pk: number for number, group in enumerate(members, 1) for pk in group.pks if pk not in group.shared}
     for pk in range(1, people + 1):
         first, last, email = person_name(seed.first_person + pk - 1)
         yield Person(
@@ -360,9 +358,7 @@ def _role_and_progress(rng: random.Random, teaches: bool) -> tuple[str, Decimal]
     return role, Decimal("100.00") if rng.random() < COMPLETED else Decimal(rng.randrange(9_500)) / 100
 
 
-def _make_certificates(
-    rng: random.Random, certified: list[tuple[int, date]], pks: Counters
-) -> Iterator[Certificate]:
+def _make_certificates(rng: random.Random, certified: list[tuple[int, date]], pks: Counters) -> Iterator[Certificate]:
     for pk, (enrolment, issued) in zip(pks.take(Certificate, len(certified)), certified, strict=True):
         serial = _uuid(rng)
         signature = hashlib.sha256(b"campus" + serial.bytes).digest()
@@ -393,9 +389,7 @@ def _make_teams(organization: Organization, people: int, pks: Counters) -> Itera
         yield Team(pk=pk, organization=organization, name=name)
 
 
-def _make_memberships(
-    rng: random.Random, teams: list[Team], people: list[int], pks: Counters
-) -> Iterator[Membership]:
+def _make_memberships(rng: random.Random, teams: list[Team], people: list[int], pks: Counters) -> Iterator[Membership]:
     for person in people:
         if rng.random() < IN_A_TEAM:
             [pk] = pks.take(Membership)

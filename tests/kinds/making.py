@@ -51,9 +51,7 @@ def make_crowd(using: str, *kinds: type[models.Model]) -> None:
 
 def is_required(field: models.Field[Any, Any]) -> bool:
     """Say whether a row cannot be made without a value for this column."""
-    filled = (
-        isinstance(field, models.AutoField) or field.generated or field.db_default is not models.NOT_PROVIDED
-    )
+    filled = isinstance(field, models.AutoField) or field.generated or field.db_default is not models.NOT_PROVIDED
     automatic = getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False)
     parent_link = bool(field.remote_field and getattr(field.remote_field, "parent_link", False))
     return not (filled or automatic or parent_link or field.null or field.has_default())

@@ -35,9 +35,7 @@ class Database:
             found = rows(model, using).values_list("pk", *names)
             self.rows[model] = {row[0]: dict(zip(names, row[1:], strict=True)) for row in found}
         types = rows(ContentType, using).all()
-        self.types = {
-            kind.pk: kind.model_class()._meta.concrete_model for kind in types if kind.model_class()
-        }
+        self.types = {kind.pk: kind.model_class()._meta.concrete_model for kind in types if kind.model_class()}
 
     def find(self, model: Model, column: str, value: Any) -> Any:
         """Return the primary key of the row that has this value in a unique column."""
@@ -45,9 +43,7 @@ class Database:
             return value
         return next(pk for pk, row in self.rows[model].items() if row[column] == value)
 
-    def links(
-        self, place: Place
-    ) -> Iterator[tuple[models.Field[Any, Any] | GenericForeignKey, Place | None]]:
+    def links(self, place: Place) -> Iterator[tuple[models.Field[Any, Any] | GenericForeignKey, Place | None]]:
         """Yield a row's forward links, with the rows that they lead to."""
         model, pk = place
         row = self.rows[model][pk]
@@ -165,9 +161,7 @@ def owned(source: Database, roots: Iterable[Place]) -> set[Place]:
 
 def is_member_of(link: Any, place: Place) -> bool:
     """Say whether a link comes from the table of a many-to-many field that the row's model declares."""
-    fields = [
-        field for field in place[0]._meta.local_many_to_many if field.remote_field.model is not place[0]
-    ]
+    fields = [field for field in place[0]._meta.local_many_to_many if field.remote_field.model is not place[0]]
     return any(
         field.remote_field.through is link.model
         and link.model._meta.auto_created
@@ -187,9 +181,7 @@ def referred(source: Database, mine: set[Place], held: State) -> set[Place]:
         found.add(place)
         waiting += [to for link, to in source.links(place) if to is not None]
         for link, other in source.pointing(place):
-            is_extension = (
-                getattr(link, "one_to_one", False) and link.remote_field.on_delete is models.CASCADE
-            )
+            is_extension = getattr(link, "one_to_one", False) and link.remote_field.on_delete is models.CASCADE
             if is_extension or is_member_of(link, place):
                 waiting.append(other)
     return found

@@ -96,9 +96,7 @@ class Claim(models.Model):
     """Survives the parcels that it mentions."""
 
     parcel = models.ForeignKey(Parcel, on_delete=models.SET_NULL, null=True)
-    default = models.ForeignKey(
-        Parcel, on_delete=models.SET_DEFAULT, null=True, default=None, related_name="+"
-    )
+    default = models.ForeignKey(Parcel, on_delete=models.SET_DEFAULT, null=True, default=None, related_name="+")
     value = models.ForeignKey(Parcel, on_delete=models.SET(None), null=True, related_name="+")
     text = models.CharField(max_length=50, default="")
 

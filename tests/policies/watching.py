@@ -46,6 +46,7 @@ class Watch:
 
     def __init__(self, pair: Pair, *labels: str) -> None:
         self.labels = labels or APPS
+        self.ours: tuple[str, ...] = ("gestore_sync",)
         self.source = pair.source
         self.target = pair.target
         for using in DATABASES:
@@ -84,7 +85,7 @@ class Watch:
 
     def picture(self) -> Content:
         """Return every row of the target, our own tables included."""
-        return content(self.target, (*self.labels, "gestore_sync"))
+        return content(self.target, (*self.labels, *self.ours))
 
     def on_target(self, model: type[models.Model]) -> QuerySet[Any]:
         """Return all rows that the target has of a model."""
@@ -107,11 +108,7 @@ def watched(pair: Pair, *labels: str) -> Iterator[Watch]:
 def counts_of(report: api.Report) -> dict[str, dict[str, int]]:
     """Return what a report says of rows that came, changed and went; objects in several tables are left out."""
     return {
-        what: {
-            label: number
-            for label, number in getattr(report, what).items()
-            if not is_part(apps.get_model(label))
-        }
+        what: {label: number for label, number in getattr(report, what).items() if not is_part(apps.get_model(label))}
         for what in ("created", "updated", "deleted")
     }
 

@@ -107,9 +107,7 @@ def get_values(obj: Model) -> dict[str, Any]:
         if isinstance(field, GenericForeignKey):
             skipped.add(field.fk_field)
     fields = [field for field in obj._meta.concrete_fields if not field.is_relation]
-    return {
-        field.name: str_of_file(getattr(obj, field.name)) for field in fields if field.name not in skipped
-    }
+    return {field.name: str_of_file(getattr(obj, field.name)) for field in fields if field.name not in skipped}
 
 
 def str_of_file(value: Any) -> Any:
@@ -120,9 +118,7 @@ def get_links(obj: Model) -> dict[str, Any]:
     """The names of what the object's foreign keys and generic keys point to."""
     generic = [field for field in obj._meta.private_fields if isinstance(field, GenericForeignKey)]
     skipped = {field.ct_field for field in generic}
-    foreign = [
-        field for field in obj._meta.concrete_fields if field.is_relation and field.name not in skipped
-    ]
+    foreign = [field for field in obj._meta.concrete_fields if field.is_relation and field.name not in skipped]
     return {field.name: get_name(getattr(obj, field.name)) for field in (*foreign, *generic)}
 
 
@@ -132,9 +128,7 @@ def describe(obj: Model, parts: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "values": get_values(obj),
         "links": get_links(obj),
-        "members": {
-            field.name: sort(get_name(one) for one in getattr(obj, field.name).all()) for field in members
-        },
+        "members": {field.name: sort(get_name(one) for one in getattr(obj, field.name).all()) for field in members},
     }
     for accessor, below in parts.items():
         found[accessor] = sort(describe_part(part, below) for part in get_parts(obj, accessor))

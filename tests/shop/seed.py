@@ -101,9 +101,7 @@ def _add_book_people() -> tuple[User, User, User]:
     bert = _add_user("bert", "books.example", first_name="Bert", last_name="Brandt")
     petra = _add_user("petra", "books.example", first_name="Petra", last_name="Lund", is_staff=True)
     group = Group.objects.create(name="Partner staff")
-    group.permissions.add(
-        Permission.objects.get(codename="dashboard_access", content_type__app_label="partner")
-    )
+    group.permissions.add(Permission.objects.get(codename="dashboard_access", content_type__app_label="partner"))
     petra.groups.add(group)
     _add_address(
         anna,
@@ -113,9 +111,7 @@ def _add_book_people() -> tuple[User, User, User]:
         country_id="PL",
         is_default_for_shipping=True,
     )
-    _add_address(
-        anna, line1="Torget 2", line4="Bergen", postcode="5014", country_id="NO", is_default_for_billing=True
-    )
+    _add_address(anna, line1="Torget 2", line4="Bergen", postcode="5014", country_id="NO", is_default_for_billing=True)
     _add_address(bert, line1="Am Hafen 3", line4="Kiel", postcode="24103", country_id="DE")
     return anna, bert, petra
 
@@ -134,9 +130,7 @@ def _add_address(user: User, **fields: Any) -> Any:
 def _add_partner(name: str, *users: User) -> Any:
     partner = Partner.objects.create(name=name)
     partner.users.add(*users)
-    partner.addresses.create(
-        line1="Warehouse 7", line4="Gdynia", postcode="81-335", country=Country.objects.first()
-    )
+    partner.addresses.create(line1="Warehouse 7", line4="Gdynia", postcode="81-335", country=Country.objects.first())
     return partner
 
 
@@ -201,9 +195,7 @@ def _add_product(title: str, kind: Any, *categories: str, upc: str | None = None
         ProductCategory.objects.create(product=product, category=Category.objects.get(code=code))
     slug = product.slug
     for order, caption in enumerate(["Front", "Back"]):
-        product.images.create(
-            original=f"images/products/{slug}-{order}.jpg", caption=caption, display_order=order
-        )
+        product.images.create(original=f"images/products/{slug}-{order}.jpg", caption=caption, display_order=order)
     return product
 
 
@@ -236,9 +228,7 @@ def _add_books(kind: Any, nordwind: Any, alpine: Any) -> None:
         ("Clothing > Shirts", "shirts"),
     ]:
         _add_category(breadcrumbs, code)
-    lighthouse = _add_product(
-        "The Lighthouse Keeper", kind, "nordic-crime", "travel-europe", upc="9788300000017"
-    )
+    lighthouse = _add_product("The Lighthouse Keeper", kind, "nordic-crime", "travel-europe", upc="9788300000017")
     language = AttributeOption.objects.get(option="Norwegian")
     formats = AttributeOption.objects.filter(option__in=["Hardback", "E-book"])
     _set_attributes(
@@ -256,9 +246,7 @@ def _add_books(kind: Any, nordwind: Any, alpine: Any) -> None:
     )
     for code in ("excerpt", "endpaper"):
         attribute = kind.attributes.get(code=code)
-        lighthouse.attribute_values.create(
-            attribute=attribute, **{f"value_{attribute.type}": f"files/{code}.dat"}
-        )
+        lighthouse.attribute_values.create(attribute=attribute, **{f"value_{attribute.type}": f"files/{code}.dat"})
     wrapping = _add_options("Wrappings", "wrappings", "Plain", "Festive")
     lighthouse.product_options.add(
         Option.objects.create(name="Wrapping", type=Option.SELECT, option_group=wrapping, order=2)
@@ -341,9 +329,7 @@ def _add_traces(anna: User, bert: User, petra: User) -> None:
     review.vote_up(bert)
     review.vote_up(petra)
     lighthouse.reviews.create(user=bert, score=2, title="Long", body="Too long.", status=1).vote_down(anna)
-    lighthouse.reviews.create(
-        name="Nobody", email="n@n.example", score=4, title="Fine", body="Yes.", status=1
-    )
+    lighthouse.reviews.create(name="Nobody", email="n@n.example", score=4, title="Fine", body="Yes.", status=1)
     for product in (lighthouse, crossing):
         visit = {"request": RequestFactory().get("/"), "response": HttpResponse()}
         product_viewed.send(sender=Product, product=product, user=anna, **visit)
@@ -354,9 +340,7 @@ def _add_traces(anna: User, bert: User, petra: User) -> None:
     wishes.shared_emails.create(email="grandma@books.example")
     ProductAlert.objects.create(product=lighthouse, user=bert)
     Notification.objects.create(recipient=anna, sender=petra, subject="Back in stock", body="Hurry.")
-    Email.objects.create(
-        user=anna, email=anna.email, subject="Hello", body_text="Hello", body_html="<p>Hello</p>"
-    )
+    Email.objects.create(user=anna, email=anna.email, subject="Hello", body_text="Hello", body_html="<p>Hello</p>")
     anna.bankcards.create(name="A NOWAK", number="4111111111111111", expiry_date=date(2029, 12, 31))
     fill_basket(bert, [lighthouse], gift_message="For Berta")
 
@@ -419,19 +403,13 @@ def _handle(order: Any) -> None:
     shipped = ShippingEventType.objects.create(name="Shipped")
     settled = PaymentEventType.objects.create(name="Settled")
     shipping = handler.create_shipping_event(order, shipped, lines, quantities, reference="DHL 123")
-    payment = handler.create_payment_event(
-        order, settled, order.total_incl_tax, lines, quantities, reference="P-1"
-    )
+    payment = handler.create_payment_event(order, settled, order.total_incl_tax, lines, quantities, reference="P-1")
     payment.shipping_event = shipping
     payment.save()
-    source = order.sources.create(
-        source_type=SourceType.objects.create(name="Card"), reference="4711", label="X-1111"
-    )
+    source = order.sources.create(source_type=SourceType.objects.create(name="Card"), reference="4711", label="X-1111")
     source.allocate(order.total_incl_tax, reference="A-1")
     source.debit(reference="D-1")
-    order.surcharges.create(
-        name="Small order", code="small", excl_tax=Decimal("1.50"), incl_tax=Decimal("1.50")
-    )
+    order.surcharges.create(name="Small order", code="small", excl_tax=Decimal("1.50"), incl_tax=Decimal("1.50"))
     placed = CommunicationEventType.objects.create(name="Order placed")
     handler.create_communication_event(order, placed)
     handler.handle_order_status_change(order, "Complete", "Sent with care")
@@ -486,9 +464,7 @@ def _add_garden_classes() -> None:
     languages = _add_options("Tongues", "languages", "Swedish", "German")
     book.attributes.create(name="Number of pages", code="pages", type="integer")
     book.attributes.create(name="Tongue", code="language", type="option", option_group=languages)
-    book.options.add(
-        Option.objects.create(name="Gift message", type=Option.TEXT, help_text="Be kind", order=9)
-    )
+    book.options.add(Option.objects.create(name="Gift message", type=Option.TEXT, help_text="Be kind", order=9))
 
 
 def _add_tools(centre: Any, nordwind: Any) -> None:

@@ -72,9 +72,7 @@ def test_a_category_brings_its_products_whole_where_they_are_owned(pair: Pair) -
     push(pair, get_category(pair.source, "books"), own=WITH_PRODUCTS)
 
     for title in (LIGHTHOUSE, "Poems of the Fjord", "Crossing Europe", "The Bookshop at Sea"):
-        assert describe(get_product(pair.target, title), PRODUCT) == describe(
-            get_product(pair.source, title), PRODUCT
-        )
+        assert describe(get_product(pair.target, title), PRODUCT) == describe(get_product(pair.source, title), PRODUCT)
     assert get_tree(pair.target)[2] == get_branch(pair.source, "books")
     assert_trees_are_sound(pair)
 
@@ -166,9 +164,7 @@ def test_a_renamed_category_keeps_its_place_and_its_key(pair: Pair) -> None:
     push(pair, books)
     pk = get_category(pair.target, "fiction").pk
 
-    Category.objects.using(pair.source).filter(code="fiction").update(
-        name="Novels", slug="novels", code="novels"
-    )
+    Category.objects.using(pair.source).filter(code="fiction").update(name="Novels", slug="novels", code="novels")
     report = push(pair, books)
 
     renamed = get_category(pair.target, "novels")
@@ -246,9 +242,7 @@ def test_a_new_category_within_the_subtree_follows(pair: Pair) -> None:
     push(pair, books)
     with shop_at(pair.source):
         fiction = Category.objects.get(code="fiction")
-        Category.objects.add_child(
-            fiction, create_kwargs={"name": "Fantasy", "slug": "fantasy", "code": "fantasy"}
-        )
+        Category.objects.add_child(fiction, create_kwargs={"name": "Fantasy", "slug": "fantasy", "code": "fantasy"})
 
     report = push(pair, books)
 
@@ -263,9 +257,7 @@ def test_a_product_that_is_taken_out_of_a_category_is_taken_out_on_the_target(pa
     books = get_category(pair.source, "books")
     push(pair, books)
 
-    ProductCategory.objects.using(pair.source).get(
-        product__title=LIGHTHOUSE, category__code="nordic-crime"
-    ).delete()
+    ProductCategory.objects.using(pair.source).get(product__title=LIGHTHOUSE, category__code="nordic-crime").delete()
     report = push(pair, books)
 
     assert get_category(pair.target, "nordic-crime").product_set.count() == 0
@@ -335,9 +327,7 @@ def test_a_category_of_the_target_below_one_to_be_pruned_is_a_conflict_that_name
     push(pair, books)
     with shop_at(pair.target):
         travel = Category.objects.get(code="travel")
-        asia = Category.objects.add_child(
-            travel, create_kwargs={"name": "Asia", "slug": "asia", "code": "asia"}
-        )
+        asia = Category.objects.add_child(travel, create_kwargs={"name": "Asia", "slug": "asia", "code": "asia"})
     with shop_at(pair.source):
         Category.objects.get(code="travel").delete()
     books.refresh_from_db()
@@ -412,9 +402,7 @@ def test_a_code_that_passes_to_a_new_category_does_not_take_the_old_ones_row(pai
     Category.objects.using(pair.source).filter(code="poetry").update(code="verse", name="Verse")
     with shop_at(pair.source):
         travel = Category.objects.get(code="travel")
-        Category.objects.add_child(
-            travel, create_kwargs={"name": "Poetry abroad", "slug": "abroad", "code": "poetry"}
-        )
+        Category.objects.add_child(travel, create_kwargs={"name": "Poetry abroad", "slug": "abroad", "code": "poetry"})
     push(pair, books)
 
     assert get_category(pair.target, "verse").pk == pk

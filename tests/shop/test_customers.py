@@ -197,9 +197,7 @@ def test_orders_that_are_placed_later_follow(pair: Pair) -> None:
     push(pair, anna, own=["order.Order.user"])
 
     with shop_at(pair.source):
-        place_order(
-            "HB-1004", get_user(pair.source), fill_basket(anna, [Product.objects.get(title=LIGHTHOUSE)])
-        )
+        place_order("HB-1004", get_user(pair.source), fill_basket(anna, [Product.objects.get(title=LIGHTHOUSE)]))
     push(pair, anna, own=["order.Order.user"])
 
     for sent in anna.orders.all():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.conftest import Pair
 from tests.shop import services
-from tests.shop.observe import PRODUCT, count_new, describe, read_all
+from tests.shop.observe import PRODUCT, count_new, describe, find_lost, read_all
 from tests.shop.pushes import (
     LIGHTHOUSE,
     assert_nothing_to_do,
@@ -189,6 +189,20 @@ def test_a_product_that_the_shop_knows_by_its_upc_is_brought_up_to_date(pair: Pa
     assert sorted(arrived.stockrecords.values_list("partner_sku", flat=True)) == ["AS-001", "GC-0", "NW-001"]
     assert report.updated == {"analytics.ProductRecord": 1, "catalogue.Product": 1}
     assert_nothing_to_do(pair, get_product(pair.source))
+
+
+@crosswise
+def test_a_product_that_is_pushed_back_is_the_one_it_was(pair: Pair) -> None:
+    sent = get_product(pair.source, "Poems of the Fjord")
+    push(pair, sent)
+    before = read_all(pair.source)
+
+    report = push(Pair(pair.target, pair.source), get_product(pair.target, "Poems of the Fjord"))
+
+    assert (report.created, report.updated, report.deleted) == ({}, {}, {})
+    after = read_all(pair.source)
+    assert count_new(before, after) == {}
+    assert {table for table in find_lost(before, after) if not table.startswith("gestore_sync_")} == set()
 
 
 def test_changes_of_a_product_follow(pair: Pair) -> None:

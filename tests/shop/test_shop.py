@@ -99,9 +99,7 @@ def test_a_push_into_another_shop_changes_nothing_of_what_is_there(
 
 
 @every_root
-def test_a_second_push_writes_nothing(
-    pair: Pair, get_root: Callable[[str], Any], options: dict[str, Any]
-) -> None:
+def test_a_second_push_writes_nothing(pair: Pair, get_root: Callable[[str], Any], options: dict[str, Any]) -> None:
     root = get_root(pair.source)
     push(pair, root, **options)
 
@@ -110,9 +108,7 @@ def test_a_second_push_writes_nothing(
 
 @crosswise
 @every_root
-def test_a_dry_run_writes_nothing(
-    pair: Pair, get_root: Callable[[str], Any], options: dict[str, Any]
-) -> None:
+def test_a_dry_run_writes_nothing(pair: Pair, get_root: Callable[[str], Any], options: dict[str, Any]) -> None:
     rows = read_all(pair.source), read_all(pair.target)
     sequences = read_sequences(pair.source), read_sequences(pair.target)
 

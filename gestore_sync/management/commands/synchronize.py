@@ -26,9 +26,7 @@ class Command(BaseCommand):
             help="app.Model.pk; repeatable",
         )
         parser.add_argument("--source", metavar="ALIAS", help='the database to read (default: "default")')
-        parser.add_argument(
-            "--remote", metavar="ALIAS", help="the database to write (default: SYNCHRO_REMOTE)"
-        )
+        parser.add_argument("--remote", metavar="ALIAS", help="the database to write (default: SYNCHRO_REMOTE)")
         parser.add_argument("--on-conflict", choices=POLICIES, default="newer", help="which side wins")
         parser.add_argument(
             "--prune",

@@ -31,9 +31,7 @@ class Shop(models.Model):
 
     name = models.CharField(max_length=50)
     currency = models.ForeignKey(Currency, on_delete=models.PROTECT)
-    second_currency = models.ForeignKey(
-        Currency, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
-    )
+    second_currency = models.ForeignKey(Currency, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     seal = models.OneToOneField(Seal, on_delete=models.PROTECT, null=True, blank=True)
     tags = models.ManyToManyField(Tag)
     notes = GenericRelation("Note")

@@ -33,9 +33,7 @@ class Rank(models.Model):
     position = models.PositiveSmallIntegerField(unique=True)
 
     class Meta:
-        constraints = [
-            models.CheckConstraint(condition=models.Q(position__gte=1), name="kinds_rank_from_one")
-        ]
+        constraints = [models.CheckConstraint(condition=models.Q(position__gte=1), name="kinds_rank_from_one")]
 
 
 class Letterbox(models.Model):
@@ -79,9 +77,7 @@ class Coupon(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(
-                fields=["code"], condition=models.Q(active=True), name="kinds_one_active_coupon"
-            )
+            models.UniqueConstraint(fields=["code"], condition=models.Q(active=True), name="kinds_one_active_coupon")
         ]
 
 

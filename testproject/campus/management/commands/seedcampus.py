@@ -22,12 +22,8 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the options."""
-        parser.add_argument(
-            "--learners", type=int, required=True, metavar="N", help="people of the first organization"
-        )
-        parser.add_argument(
-            "--database", default=DEFAULT_DB_ALIAS, metavar="ALIAS", help="the database to fill"
-        )
+        parser.add_argument("--learners", type=int, required=True, metavar="N", help="people of the first organization")
+        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, metavar="ALIAS", help="the database to fill")
         parser.add_argument(
             "--organizations", type=int, default=2, metavar="K", help="how many organizations (default: 2)"
         )

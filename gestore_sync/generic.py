@@ -1,0 +1,62 @@
+"""What generic foreign keys point to: a content type and an object id as a model and a key, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import ValidationError
+from django.db.models import Field, IntegerField, Model, Q
+
+from gestore_sync.links import Link, get_concrete
+from gestore_sync.reading import get_queryset
+from gestore_sync.refs import Key, get_field, resolve_key_field
+
+
+def find_generic_target(using: str, content_type: int) -> type[Model] | None:
+    """The concrete model that a content type of ``using`` stands for; None where there is none any more."""
+    try:
+        model = ContentType.objects.db_manager(using).get_for_id(content_type).model_class()
+    except ContentType.DoesNotExist:
+        return None
+    return None if model is None else get_concrete(model)
+
+
+def to_key(target: type[Model], value: Any) -> Key | None:
+    """What the object id of a generic key says, as a primary key of ``target``; None where it cannot be one."""
+    try:
+        return resolve_key_field(target._meta.pk).to_python(value)
+    except (ValidationError, ValueError, TypeError):
+        return None
+
+
+def to_object_id(field: Field[Any, Any], key: Key) -> Any:
+    """``key`` as the value of a generic key's object id field; None where the field cannot hold it."""
+    if isinstance(field, IntegerField) and not (type(key) is int and -(2**63) <= key < 2**63):
+        return None
+    try:
+        return field.to_python(key)
+    except (TypeError, ValueError, ValidationError):
+        return None
+
+
+def get_object_ids(link: Link, keys: Any) -> dict[Any, Key]:
+    """By the value that the generic key's object id has, the keys of the objects."""
+    field = get_field(link.model, link.attnames[1])
+    found = {to_object_id(field, key): key for key in keys}
+    found.pop(None, None)
+    return found
+
+
+def get_faces(model: type[Model]) -> list[type[Model]]:
+    """``model`` and its proxies, whose content types may all stand for it."""
+    return [model, *(face for face in model.__subclasses__() if face._meta.proxy and get_concrete(face) is model)]
+
+
+def find_type_filter(link: Link, faces: Any, using: str) -> Q | None:
+    """The filter "the content type is one of these models'"; None where the database knows none of them."""
+    wanted = Q()
+    for face in faces:
+        wanted |= Q(app_label=face._meta.app_label, model=face._meta.model_name)
+    types = list(get_queryset(ContentType, using).filter(wanted).values_list("pk", flat=True))
+    return Q(**{f"{link.attnames[0]}__in": types}) if types else None

@@ -1,0 +1,112 @@
+"""Writing in bulk the portable way, for every database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from django.db import connections
+from django.db.models import Field, IntegerField, JSONField, Max, Model
+
+from gestore_sync.reading import get_keys_per_query, get_queryset, match_keys
+from gestore_sync.refs import Key, get_key_columns, iter_chunks, resolve_key_field
+
+Row = Sequence[Any]
+
+
+class Writer:
+    """Writes to one database, within the transaction that is open there. Values are Python values of the fields, JSON
+    excepted, which is given as text."""
+
+    def __init__(self, using: str) -> None:
+        self.using = using
+        self.connection = connections[using]
+
+    def quote(self, field: Field[Any, Any]) -> str:
+        """The name of the field's column as SQL takes it."""
+        return self.connection.ops.quote_name(field.column or field.name)
+
+    def reserve(self, model: type[Model], number: int) -> list[int]:
+        """So many automatic primary keys that no row has or will get otherwise."""
+        table, column = model._meta.db_table, model._meta.pk.column or ""
+        highest = get_queryset(model, self.using).aggregate(highest=Max("pk"))["highest"] or 0
+        if self.connection.vendor == "sqlite":
+            with self.connection.cursor() as cursor:
+                cursor.execute("SELECT name FROM sqlite_master WHERE name = 'sqlite_sequence'")
+                if cursor.fetchone():
+                    cursor.execute("SELECT seq FROM sqlite_sequence WHERE name = %s", [table])
+                    highest = max(highest, *(row[0] for row in cursor.fetchall()), 0)
+        elif self.connection.features.has_select_for_update:
+            quote = self.connection.ops.quote_name
+            with self.connection.cursor() as cursor:
+                cursor.execute(f"SELECT MAX({quote(column)}) FROM {quote(table)} FOR UPDATE")
+                highest = cursor.fetchone()[0] or 0
+        first = max(highest, 0) + 1
+        return list(range(first, first + number))
+
+    plain_types: frozenset[str] = frozenset({"BooleanField", "CharField", "TextField", "SlugField"})
+
+    def takes_plainly(self, field: Field[Any, Any]) -> bool:
+        """Whether the driver takes values of ``field`` as they are."""
+        field = resolve_key_field(field)
+        if isinstance(field, JSONField):
+            return True
+        is_known = type(field).__module__.startswith("django.db.models.")
+        return is_known and (isinstance(field, IntegerField) or field.get_internal_type() in self.plain_types)
+
+    def get_preparer(self, field: Field[Any, Any]) -> Callable[[Any], Any]:
+        """The function that makes a value of ``field`` what the database driver takes."""
+        connection = self.connection
+        return lambda value: None if value is None else field.get_db_prep_save(value, connection)
+
+    def prepare(self, fields: Sequence[Field[Any, Any]], rows: Iterable[Row]) -> Iterable[Row]:
+        """The rows as the driver takes them."""
+        preparers = [
+            (number, self.get_preparer(field)) for number, field in enumerate(fields) if not self.takes_plainly(field)
+        ]
+        if not preparers:
+            return rows
+        return (self._prepare_row(preparers, row) for row in rows)
+
+    @staticmethod
+    def _prepare_row(preparers: Sequence[tuple[int, Callable[[Any], Any]]], row: Row) -> Row:
+        values = list(row)
+        for number, preparer in preparers:
+            values[number] = preparer(values[number])
+        return values
+
+    def insert(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]) -> None:
+        """Insert rows that hold a value for each of ``fields``."""
+        quote = self.connection.ops.quote_name
+        columns = ", ".join(self.quote(field) for field in fields)
+        marks = ", ".join(["%s"] * len(fields))
+        with self.connection.cursor() as cursor:
+            cursor.executemany(
+                f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({marks})",
+                list(self.prepare(fields, rows)),
+            )
+
+    def update(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[tuple[Key, Row]]) -> None:
+        """Set ``fields`` of rows, given as ``(primary key, values)``."""
+        quote = self.connection.ops.quote_name
+        keys = self.get_key_fields(model)
+        setting = ", ".join(f"{quote(field.column or '')} = %s" for field in fields)
+        where = " AND ".join(f"{quote(field.column or '')} = %s" for field in keys)
+        values = ([*row, *(key if isinstance(key, tuple) else (key,))] for key, row in rows)
+        with self.connection.cursor() as cursor:
+            cursor.executemany(
+                f"UPDATE {quote(model._meta.db_table)} SET {setting} WHERE {where}",
+                list(self.prepare([*fields, *keys], values)),
+            )
+
+    def delete(self, model: type[Model], keys: Sequence[Key]) -> None:
+        """Delete rows by primary key, and nothing else."""
+        for chunk in iter_chunks(keys, get_keys_per_query(model, self.using)):
+            rows = get_queryset(model, self.using).filter(match_keys(model, chunk))
+            rows._raw_delete(self.using)
+
+    @staticmethod
+    def get_key_fields(model: type[Model]) -> list[Field[Any, Any]]:
+        """The field(s) of the primary key that have a column."""
+        names = get_key_columns(model)
+        return [field for name in names for field in model._meta.concrete_fields if field.attname == name]
