@@ -2,20 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core import checks
 
-from gestore_sync.conf import find_setting_errors
+from gestore_sync.adapters import load_adapter
+from gestore_sync.conf import find_setting_errors, get_option
+from gestore_sync.exceptions import WrongSetting
+
+
+def find_unknown_names() -> list[tuple[str, str]]:
+    """``(what is wrong, hint)`` for each name in ``GESTORE_SYNC`` that stands for no model or adapter."""
+    if find_setting_errors():
+        return []
+    named = [(key, label) for key in ("IDENTITY", "SIGNALS") for label in get_labels(get_option(key))]
+    named += [("STOP", label) for label in get_option("STOP")]
+    named += [(key, name) for key in ("OWN", "REFER") for name in (n.rpartition(".")[0] for n in get_option(key))]
+    named += [("IGNORE", ".".join(name.split(".")[:2])) for name in get_option("IGNORE")]
+    found = []
+    for key, label in named:
+        try:
+            apps.get_model(label)
+        except (LookupError, ValueError):
+            hint = 'Write "app.Model" as the model is called, with the field after it where a link is meant.'
+            found.append((f"GESTORE_SYNC[{key!r}] names the model {label!r}, which does not exist.", hint))
+    for path in get_option("ADAPTERS"):
+        try:
+            load_adapter(path)
+        except WrongSetting as error:
+            found.append((str(error), "Write the dotted path of a subclass of gestore_sync.adapters.Adapter."))
+    return found
+
+
+def get_labels(setting: Any) -> list[str]:
+    """The model labels that are the keys of a setting, where it is a dictionary."""
+    return [label for label in setting if label != "*"] if isinstance(setting, Mapping) else []
 
 
 @checks.register("gestore_sync")
 def check_settings(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
-    """``GESTORE_SYNC`` (E001) and ``SYNCHRO_REMOTE`` (E002)."""
+    """``GESTORE_SYNC`` (E001, names in it E003) and ``SYNCHRO_REMOTE`` (E002)."""
     found: list[checks.CheckMessage] = [
         checks.Error(message, hint=hint, id="gestore_sync.E001") for message, hint in find_setting_errors()
     ]
+    found += [checks.Error(message, hint=hint, id="gestore_sync.E003") for message, hint in find_unknown_names()]
     remote = getattr(settings, "SYNCHRO_REMOTE", None)
     if remote is not None and remote not in settings.DATABASES:
         found.append(

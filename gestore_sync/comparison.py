@@ -21,13 +21,15 @@ POLICIES = ("newer", LOCAL, REMOTE, FAIL)
 class Decision:
     """``write``: numbers of the columns that get the source's value; ``kept``: those where the target's stays though it
     differs; ``disputed``: those that both sides changed; ``resolved``: how, or None where no policy decides.
-    ``digests``: what the row's digests will be, without those of the columns in ``write``."""
+    ``digests``: what the row's digests will be, without those of the columns in ``write``. ``known``: whether the sides
+    were in step before."""
 
     write: tuple[int, ...] = ()
     kept: tuple[int, ...] = ()
     disputed: tuple[int, ...] = ()
     resolved: str | None = None
     digests: bytes = b""
+    known: bool = True
 
 
 def decide(layout: Layout, mine: Sequence[Any], theirs: Sequence[Any], digests: bytes | None, policy: str) -> Decision:
@@ -53,24 +55,19 @@ def decide(layout: Layout, mine: Sequence[Any], theirs: Sequence[Any], digests: 
             if base is not None or policy == FAIL:
                 disputed.append(number)
             (kept if policy in (REMOTE, FAIL) else write).append(number)
-        elif mine_changed or policy == LOCAL:
-            only_mine = only_mine or mine_changed
+        elif mine_changed:
+            only_mine = True
             write.append(number)
         elif theirs_changed:
             only_theirs = True
-            kept.append(number)
+            (write if policy == LOCAL else kept).append(number)
     resolved = None
     if disputed and policy != FAIL:
         resolved = REMOTE if policy == REMOTE else LOCAL
     elif only_mine and only_theirs and not disputed:
-        resolved = MERGED
-    return Decision(
-        tuple(write),
-        tuple(kept),
-        tuple(disputed),
-        resolved,
-        make_kept_digests(layout, mine, known, write, kept),
-    )
+        resolved = LOCAL if policy == LOCAL else MERGED
+    rest = make_kept_digests(layout, mine, known, write, kept)
+    return Decision(tuple(write), tuple(kept), tuple(disputed), resolved, rest, bool(known))
 
 
 def digest_value(layout: Layout, number: int, value: Any) -> bytes:

@@ -130,7 +130,7 @@ class Executor:
             self.sender.around_save(model, make, write, created=True)
 
     def _get_insert_fields(self, layout: Layout) -> tuple[list[AnyField], Callable[[Key], list[Any]]]:
-        """The fields to insert, and what comes after a record's values: key, tree position, fields that do not travel."""
+        """The fields to insert, and what follows a record's values: key, tree position, fields that do not travel."""
         model = layout.model
         automatic = [model._meta.pk] if has_automatic_key(model) else []
         adapter = self.graph.find_adapter(model)

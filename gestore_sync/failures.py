@@ -58,7 +58,7 @@ class Attempts:
                 ) from error
             raise WriteFailed(
                 f"The target {self.target!r} refuses {self._describe(Ref(model, keys[0]), using or self.source)}: "
-                f"{first_line(error)}. Mend the object at the source, or what it clashes with on the target, and run again."
+                f"{first_line(error)}. Mend the object, or what it clashes with on the target."
             ) from error
 
     def check_constraints(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.contrib.contenttypes.models import ContentType
@@ -53,10 +54,14 @@ def get_faces(model: type[Model]) -> list[type[Model]]:
     return [model, *(face for face in model.__subclasses__() if face._meta.proxy and get_concrete(face) is model)]
 
 
-def find_type_filter(link: Link, faces: Any, using: str) -> Q | None:
+def get_type_ids(using: str) -> dict[tuple[str, str], int]:
+    """The primary keys of all content types of a database, by app label and model name."""
+    rows = get_queryset(ContentType, using).values_list("app_label", "model", "pk")
+    return {(app_label, name): pk for app_label, name, pk in rows}
+
+
+def find_type_filter(link: Link, faces: Iterable[type[Model]], type_ids: Mapping[tuple[str, str], int]) -> Q | None:
     """The filter "the content type is one of these models'"; None where the database knows none of them."""
-    wanted = Q()
-    for face in faces:
-        wanted |= Q(app_label=face._meta.app_label, model=face._meta.model_name)
-    types = list(get_queryset(ContentType, using).filter(wanted).values_list("pk", flat=True))
-    return Q(**{f"{link.attnames[0]}__in": types}) if types else None
+    names = [(face._meta.app_label, face._meta.model_name or "") for face in faces]
+    found = [type_ids[name] for name in names if name in type_ids]
+    return Q(**{f"{link.attnames[0]}__in": found}) if found else None

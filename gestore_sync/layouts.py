@@ -1,4 +1,4 @@
-"""How a row of a model becomes a record: which columns travel, how they are read, and how links in them are rewritten."""
+"""How a row of a model becomes a record: which columns travel, and how they are read and compared."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class Lookup:
                 Doubt(
                     Ref(model, key),
                     f"{Ref(model, key)} and {Ref(model, next(others, '?'))} of the source would both be "
-                    f"{Ref(model, target)} of the target. Make them one at the source, or give the model another identity.",
+                    f"{Ref(model, target)} of the target. Make them one there, or give the model another identity.",
                 )
             )
         self.counterparts.maps[model].set(key, target)
@@ -150,7 +150,7 @@ class Lookup:
     # 2. and 3. natural keys and unique values
 
     def _locate_by(self, reader: IdentityReader, keys: list[Key], model: type[Model] | None = None) -> list[Key]:
-        """Locate by one identity; the keys that it does not find. ``model``: the parent, where a child's key is used."""
+        """Locate by one identity; the keys that it does not find. ``model``: the parent, if it is a child's key."""
         model = model or reader.model
         values = reader.read(self.source, keys)
         is_self_linked = any(reader.self_linked)

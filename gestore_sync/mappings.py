@@ -1,4 +1,4 @@
-"""The id mappings: which object of an origin is which row of the target, kept in the target wherever it has our tables."""
+"""The id mappings: which object of an origin is which row of the target; kept there if it has our tables."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ class MappingStore:
     def __init__(self, source: str, target: str) -> None:
         if not has_tables(source):
             raise SchemaMismatch(
-                f"The source {source!r} has no tables of gestore_sync. Run: manage.py migrate gestore_sync --database {source}"
+                f"The source {source!r} has no tables of gestore_sync. "
+                f"Run: manage.py migrate gestore_sync --database {source}"
             )
         self.source = source
         self.target = target

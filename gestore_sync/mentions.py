@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import Q
 
-from gestore_sync.generic import find_type_filter, get_faces, get_object_ids
+from gestore_sync.generic import find_type_filter, get_faces, get_object_ids, get_type_ids
 from gestore_sync.links import TREE, Link
 from gestore_sync.reading import count_pointing, iter_pointing
 from gestore_sync.scope import Role
@@ -16,6 +16,7 @@ from gestore_sync.subgraph import Subgraph
 
 def count_mentions(subgraph: Subgraph) -> None:
     """Fill ``subgraph.mentions``; rows that are in the subgraph by another link do not count."""
+    type_ids = get_type_ids(subgraph.source)
     for (model, role), members in list(subgraph.members.items()):
         if role is not Role.OWN or not members:
             continue
@@ -23,7 +24,7 @@ def count_mentions(subgraph: Subgraph) -> None:
             if link.kind != TREE and is_mention(subgraph, link):
                 count(subgraph, link, link.key_paths, members.keys, None)
         for link in subgraph.graph.get_unrelated(model):
-            of_type = find_type_filter(link, get_faces(model), subgraph.source)
+            of_type = find_type_filter(link, get_faces(model), type_ids)
             if of_type is not None and is_mention(subgraph, link):
                 count(subgraph, link, link.attnames[1:], list(get_object_ids(link, members.keys)), of_type)
 

@@ -1,4 +1,4 @@
-"""The order in which models are located and written: what is pointed to comes first, cycles are cut where they may be."""
+"""The order in which models are located and written: what is pointed to comes first; cycles are cut where possible."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import count, islice
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 from django.conf import settings
 from django.db import connections, models
 from django.db.models import Field, Model
-from django.utils import timezone
 
 from gestore_sync.exceptions import WriteFailed
 from gestore_sync.reading import get_queryset, match
@@ -71,8 +70,8 @@ def iter_values(field: Field[Any, Any], using: str) -> Iterator[Any]:
 
 def make_moment(number: int) -> datetime:
     """A moment at the end of time."""
-    moment = datetime(9999, 12, 30) - timedelta(minutes=number)
-    return timezone.make_aware(moment) if settings.USE_TZ else moment
+    moment = datetime(9999, 12, 30, tzinfo=UTC) - timedelta(minutes=number)
+    return moment if settings.USE_TZ else moment.replace(tzinfo=None)
 
 
 def iter_words(length: int) -> Iterator[str]:

@@ -104,7 +104,7 @@ class Spool:
     def __iter__(self) -> Iterator[Operation]:
         self._file.seek(0)
         for _ in range(self.size):
-            yield pickle.load(self._file)  # noqa: S301 - our own anonymous file
+            yield pickle.load(self._file)  # our own anonymous file
 
     def close(self) -> None:
         """Give the file back."""

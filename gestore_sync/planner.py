@@ -242,15 +242,12 @@ class Planner:
         theirs = layout.get_values(row)
         numbers = decision.disputed or (*decision.write, *decision.kept)
         fields = {layout.names[number]: [mine[number], theirs[number]] for number in numbers}
-        self._add_conflict(
-            Ref(layout.model, key),
-            f"{Ref(layout.model, key)} changed at the source, and {Ref(layout.model, row[0])} on the target, since they "
-            "were last in step."
-            if decision.resolved or decision.digests
-            else f"{Ref(layout.model, key)} and {Ref(layout.model, row[0])} of the target are the same object with other content.",
-            fields,
-            decision.resolved,
-        )
+        ref, other = Ref(layout.model, key), Ref(layout.model, row[0])
+        if decision.known:
+            reason = f"{ref} changed at the source, and {other} on the target, since they were last in step."
+        else:
+            reason = f"{ref} and {other} of the target are the same object with other content."
+        self._add_conflict(ref, reason, fields, decision.resolved)
 
     def _note_matched(self, model: type[Model], keys: list[Key]) -> None:
         """Keep the id mappings of referred objects that were found, with what identified them."""

@@ -87,7 +87,7 @@ def iter_rows(
     paths: Sequence[Any],
     narrow: Callable[[QuerySet[Any]], QuerySet[Any]] | None = None,
 ) -> Iterator[tuple[Any, ...]]:
-    """``(pk, *values at paths)`` of the rows with these primary keys, in no order. ``narrow`` may annotate or filter."""
+    """``(pk, *values at paths)`` of the rows with these primary keys, unordered. ``narrow`` may annotate or filter."""
     for chunk in iter_chunks(keys, get_keys_per_query(model, using)):
         rows = get_queryset(model, using).filter(match_keys(model, chunk))
         if narrow is not None:

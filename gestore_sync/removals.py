@@ -1,4 +1,4 @@
-"""What is taken away from the target: members that the source took out, and with ``--prune`` owned rows it no longer has.
+"""What goes from the target: members that the source took out, and with ``--prune`` owned rows it no longer has.
 
 Only rows that this origin put on the target go, and only where their object is gone at the source. A row that is not
 ours and hangs on one of them is a conflict.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 from django.db import models
@@ -15,7 +16,7 @@ from django.db.models import Model
 
 from gestore_sync.comparison import FAIL, LOCAL, REMOTE, is_other_object
 from gestore_sync.digests import find_changed
-from gestore_sync.generic import find_type_filter, get_object_ids
+from gestore_sync.generic import find_type_filter, get_object_ids, get_type_ids
 from gestore_sync.layouts import Layout
 from gestore_sync.links import TREE, Link, Relation
 from gestore_sync.locators import get_readers
@@ -54,6 +55,10 @@ class Removals:
         self.deleted: dict[type[Model], dict[Key, None]] = {}
         self._detached: dict[tuple[type[Model], str, Any], dict[Key, None]] = {}
         self.conflicts: list[Conflict] = []
+
+    @cached_property
+    def _type_ids(self) -> dict[tuple[str, str], int]:
+        return get_type_ids(self._target)
 
     def find(self, *, prune: bool) -> None:
         """Collect what goes, and what hangs on that."""
@@ -99,7 +104,7 @@ class Removals:
         return iter_pointing(link.model, self._target, link.key_paths[0], keys)
 
     def _iter_related(self, relation: Relation, keys: Sequence[Key]) -> Iterable[tuple[Key, Key]]:
-        of_type = find_type_filter(relation.link, [relation.content_type_model], self._target)
+        of_type = find_type_filter(relation.link, [relation.content_type_model], self._type_ids)
         if of_type is None:
             return
         ids = get_object_ids(relation.link, keys)

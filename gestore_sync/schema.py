@@ -29,8 +29,8 @@ def check_schema(using: str, models: Iterable[type[Model]]) -> None:
             for field in model._meta.local_concrete_fields:
                 if field.column is not None and field.column.lower() not in columns:
                     raise SchemaMismatch(
-                        f"The table {model._meta.db_table!r} of the target {using!r} has no column {field.column!r} for "
-                        f"{model._meta.label}.{field.name}. {advise(using, model)}"
+                        f"The table {model._meta.db_table!r} of the target {using!r} has no column {field.column!r} "
+                        f"for {model._meta.label}.{field.name}. {advise(using, model)}"
                     )
 
 

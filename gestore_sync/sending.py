@@ -93,7 +93,7 @@ class Sender:
         except Exception as error:
             raise WriteFailed(
                 f"A receiver of signals failed for {Ref(type(instance), instance.pk)} of the target {self.using!r}: "
-                f"{type(error).__name__}: {error}. Nothing was written. Mend the receiver (raw=True tells it a copy), or "
+                f"{type(error).__name__}: {error}. Nothing was written. Mend the receiver (raw=True means a copy), or "
                 'set GESTORE_SYNC["SIGNALS"] to "none" for this model.'
             ) from error
 

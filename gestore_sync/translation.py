@@ -102,7 +102,9 @@ def make_unique_translator(
 
 def make_part_translator(column: Column, at: int) -> Callable[[Counterparts, tuple[Any, ...], str], Any]:
     """For a component of a key of several columns: the same component of the counterpart's key."""
-    assert column.link is not None and column.link.target is not None and column.part is not None
+    assert column.link is not None
+    assert column.link.target is not None
+    assert column.part is not None
     target, part, places = column.link.target, column.part, column.parts_at
 
     def translate(counterparts: Counterparts, row: tuple[Any, ...], source: str) -> Any:

@@ -7,12 +7,13 @@ the distance and the link of each object kept is Jailer's idea (Ralf Wisser).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 from django.db.models import Model
 
 from gestore_sync.exceptions import UnknownObject
-from gestore_sync.generic import find_generic_target, find_type_filter, get_faces, get_object_ids, to_key
+from gestore_sync.generic import find_generic_target, find_type_filter, get_faces, get_object_ids, get_type_ids, to_key
 from gestore_sync.identity import iter_identities
 from gestore_sync.links import GENERIC, TREE, Link, LinkGraph
 from gestore_sync.mentions import count_mentions
@@ -42,6 +43,10 @@ class Walker:
         self._frontier: dict[tuple[type[Model], Role], list[Key]] = {}
         self._ways: dict[tuple[str, type[Model]], int] = {}
         self._distance = 0
+
+    @cached_property
+    def _type_ids(self) -> dict[tuple[str, str], int]:
+        return get_type_ids(self.using)
 
     def walk(self, roots: Sequence[Ref]) -> Subgraph:
         """The subgraph of ``roots``. Raises :class:`UnknownObject` where one has no row."""
@@ -127,7 +132,7 @@ class Walker:
     def _iter_generic_reverse(
         self, link: Link, faces: Sequence[type[Model]], keys: Sequence[Key]
     ) -> Iterator[tuple[Key, Key]]:
-        of_type = find_type_filter(link, faces, self.using)
+        of_type = find_type_filter(link, faces, self._type_ids)
         if of_type is None:
             return
         by_value = get_object_ids(link, keys)

@@ -62,9 +62,7 @@ def resolutions(report: api.Report | None) -> list[tuple[str, dict[str, list[Any
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_what_only_the_source_changed_arrives_under_every_policy(
-    watch: Watch, depot: Depot, policy: str
-) -> None:
+def test_what_only_the_source_changed_arrives_under_every_policy(watch: Watch, depot: Depot, policy: str) -> None:
     change_source(watch, text="ours")
 
     report = watch.push(depot, on_conflict=policy)
@@ -74,9 +72,7 @@ def test_what_only_the_source_changed_arrives_under_every_policy(
 
 
 @pytest.mark.parametrize("policy", ["newer", "remote", "fail"])
-def test_what_only_the_target_changed_stays_and_is_no_conflict(
-    watch: Watch, depot: Depot, policy: str
-) -> None:
+def test_what_only_the_target_changed_stays_and_is_no_conflict(watch: Watch, depot: Depot, policy: str) -> None:
     change_target(watch, text="theirs")
 
     report = watch.push_nothing(depot, on_conflict=policy)
@@ -285,9 +281,7 @@ def test_a_field_that_both_changed_beside_others_leaves_the_others_alone(watch: 
     assert arrived(watch) == ("ours", 9)
 
 
-def test_the_source_wins_every_field_under_local_and_the_conflict_is_listed(
-    watch: Watch, depot: Depot
-) -> None:
+def test_the_source_wins_every_field_under_local_and_the_conflict_is_listed(watch: Watch, depot: Depot) -> None:
     change_source(watch, text="ours")
     change_target(watch, weight=9)
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.core.checks import run_checks
 from django.db import models
 from django.test import override_settings
 from django.utils import timezone
@@ -197,13 +198,22 @@ def test_fields_that_the_settings_name_come_before_the_natural_key(watch: Watch)
         ({"policies.Parcel": []}, "IDENTITY"),
     ],
 )
-def test_a_wrong_identity_is_told_by_its_name(watch: Watch, identity: Any, named: str) -> None:
+def test_a_wrong_identity_is_told_by_a_system_check(identity: Any, named: str) -> None:
+    with override_settings(GESTORE_SYNC={"IDENTITY": identity}):
+        found = run_checks()
+
+    (error,) = [error for error in found if error.id == "gestore_sync.E001"]
+    assert named in error.msg
+    assert error.hint
+
+
+def test_an_identity_of_a_field_that_is_not_there_is_told_by_a_push(watch: Watch) -> None:
     parcel = make(Parcel, watch.source)
 
-    with override_settings(GESTORE_SYNC={"IDENTITY": identity}):
+    with override_settings(GESTORE_SYNC={"IDENTITY": {"policies.Parcel": ["serial"]}}):
         error = watch.refuse(parcel)
 
-    assert named in str(error)
+    assert "serial" in str(error)
 
 
 @override_settings(GESTORE_SYNC={"IDENTITY": {"POLICIES.parcel": ["number"]}})

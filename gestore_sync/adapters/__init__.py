@@ -2,7 +2,7 @@
 
 An adapter does three things for such a model: it names links that no field shows (a treebeard node's children),
 gives position columns their value on the target, and mends what the target's neighbours count (``numchild``).
-``GESTORE_SYNC["ADAPTERS"]`` lists dotted paths of further :class:`Adapter` classes; they are asked before the shipped ones.
+``GESTORE_SYNC["ADAPTERS"]`` lists dotted paths of further :class:`Adapter` classes, asked before the shipped ones.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def mend(self, model: type[Model], using: str, changes: TreeChanges) -> None:
-        """Bring every tree that ``changes`` touch into order, within the open transaction, after all rows were written."""
+        """Bring every tree that ``changes`` touch into order, in the open transaction, after all rows."""
 
 
 def load_adapters() -> tuple[Adapter, ...]:
