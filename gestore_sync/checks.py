@@ -12,6 +12,7 @@ from django.core import checks
 from gestore_sync.adapters import load_adapter
 from gestore_sync.conf import find_setting_errors, get_option
 from gestore_sync.exceptions import WrongSetting
+from gestore_sync.identity import find_configured
 
 
 def find_unknown_names() -> list[tuple[str, str]]:
@@ -29,6 +30,13 @@ def find_unknown_names() -> list[tuple[str, str]]:
         except (LookupError, ValueError):
             hint = 'Write "app.Model" as the model is called, with the field after it where a link is meant.'
             found.append((f"GESTORE_SYNC[{key!r}] names the model {label!r}, which does not exist.", hint))
+    for label in get_option("IDENTITY"):
+        try:
+            find_configured(apps.get_model(label))
+        except LookupError:
+            continue
+        except WrongSetting as error:
+            found.append((str(error), "Write the names of fields of the model."))
     for path in get_option("ADAPTERS"):
         try:
             load_adapter(path)

@@ -64,10 +64,11 @@ class Lookup:
     def _locate_chunk(self, model: type[Model], readers: list[IdentityReader], keys: list[Key]) -> None:
         counterparts = self.counterparts.maps[model]
         mapped = self._find_mapped(model, readers, keys)
+        allow_many = any(reader.identity.allow_many for reader in readers)
         rest = []
         for key in keys:
             if key in mapped:
-                self._accept(model, key, mapped[key])
+                self._accept(model, key, mapped[key], shared=allow_many)
             else:
                 rest.append(key)
         for reader in readers:

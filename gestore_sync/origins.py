@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import router
+from django.db import connections, router
 
 from gestore_sync.models import Origin
 from gestore_sync.reading import get_queryset
 
 
 def make_own_origin(using: str) -> None:
-    """Give the database its identity if it has none."""
+    """Give the database its identity if it has none, and our tables."""
+    if Origin._meta.db_table not in connections[using].introspection.table_names():
+        return
     if not get_queryset(Origin, using).filter(is_own=True).exists():
         Origin.objects.using(using).create(is_own=True)
 

@@ -36,8 +36,8 @@ def iter_parking_values(model: type[Model], field: Field[Any, Any], using: str) 
         )
         yield from (value for value in block if value not in taken)
     raise WriteFailed(
-        f"Rows of {model._meta.label} trade values of the unique field {field.name!r}, which has no spare value to hold "
-        "in between. Make the change in two steps at the source, with a push after each."
+        f"Rows of {model._meta.label} trade values of the unique field {field.name!r}, which has no spare value "
+        "for the time between. Make the change in two steps at the source, with a push after each."
     )
 
 

@@ -130,7 +130,8 @@ class Removals:
         gone = {
             key: of_row[0]
             for key, of_row in sources.items()
-            if all(sent.key not in existing and (sent.created or not created_only) for sent in of_row)
+            if all(sent.key not in existing for sent in of_row)
+            and (any(sent.created for sent in of_row) or not created_only)
         }
         return [key for key in gone if key in self._filter_ours(model, gone)] if gone else []
 

@@ -12,11 +12,12 @@ from django.db import DatabaseError, connections, transaction
 def read_snapshot(using: str) -> Iterator[None]:
     """A transaction in which every query sees the same state (repeatable read on PostgreSQL).
 
-    Within a transaction that is already open, that one's isolation holds.
+    Within a transaction that is already open, that one's isolation holds, and what is written is undone on an error.
     """
     connection = connections[using]
     if connection.in_atomic_block:
-        yield
+        with transaction.atomic(using=using):
+            yield
         return
     with transaction.atomic(using=using):
         if connection.vendor == "postgresql":
@@ -33,7 +34,7 @@ def write_all_or_nothing(using: str) -> Iterator[None]:
     """
     connection = connections[using]
     if connection.in_atomic_block:
-        with transaction.atomic(using=using):
+        with read_snapshot(using):
             yield
         return
     mode = getattr(connection, "transaction_mode", None)

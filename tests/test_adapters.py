@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
 from typing import Any
@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 from django.db import connections, transaction
 from django.db.models import Max, Model
-from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -26,6 +25,15 @@ from hypothesis import strategies as st
 from gestore_sync.adapters import Adapter, Node, TreeChanges, find_adapter, load_adapters
 from gestore_sync.adapters.trees import Siblings, find_heaviest_chain
 from gestore_sync.exceptions import UnknownObject, WriteFailed
+from tests.trees.growing import (
+    find_problems,
+    get_adapter,
+    get_families,
+    get_positions,
+    grow,
+    plant,
+    working_on,
+)
 from tests.trees.models import (
     Article,
     City,
@@ -59,18 +67,6 @@ every_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: model._
 few_examples = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-class OneDatabase:
-    """A router that sends all to one database: it is the router that the libraries ask where to work."""
-
-    def __init__(self, alias: str) -> None:
-        self.alias = alias
-
-    def db_for_read(self, model: type[Model], **hints: Any) -> str:
-        return self.alias
-
-    db_for_write = db_for_read
-
-
 @pytest.fixture(
     params=[
         pytest.param("remote", id="sqlite", marks=pytest.mark.django_db(databases=DATABASES)),
@@ -79,64 +75,8 @@ class OneDatabase:
 )
 def target(request: pytest.FixtureRequest) -> Iterator[str]:
     """A SQLite and a PostgreSQL database in turn."""
-    with override_settings(DATABASE_ROUTERS=[OneDatabase(request.param)]):
+    with working_on(request.param):
         yield request.param
-
-
-def get_adapter(model: type[Model]) -> Adapter:
-    adapter = find_adapter(load_adapters(), model)
-    assert adapter is not None
-    return adapter
-
-
-# The libraries' own way to grow trees and to look at them
-
-
-def grow(model: Any, code: str, parent: Any = None, **values: Any) -> Any:
-    """Add the last child of ``parent``, or a root, node by node, as an application would."""
-    if issubclass(model, (Genre, GenreSorted, GenreRenamed, Place)):
-        values[model._mptt_meta.parent_attr] = parent and model.objects.get(pk=parent.pk)
-        return model.objects.create(code=code, **values)
-    if parent is None:
-        return model.objects.add_root({"code": code, **values})
-    return model.objects.add_child(model.objects.get(pk=parent.pk), {"code": code, **values})
-
-
-def get_families(model: Any) -> dict[str | None, list[str]]:
-    """The codes of the children of each node, in order, by the parent's code."""
-    is_mptt = hasattr(model, "_mptt_meta")
-    families: dict[str | None, list[str]] = {}
-    queue = [(None, list(model.objects.root_nodes() if is_mptt else model.objects.get_root_nodes()))]
-    for code, children in queue:
-        families[code] = [child.code for child in children]
-        for child in children:
-            below = child.get_children() if is_mptt else model.objects.get_children(child)
-            queue.append((child.code, list(below)))
-    return {code: children for code, children in families.items() if children}
-
-
-def get_positions(model: type[Model]) -> dict[str, tuple[Any, ...]]:
-    """All that the position fields of each node hold, by code."""
-    names = get_adapter(model).position_fields(model)
-    return {code: tuple(values) for code, *values in model._base_manager.values_list("code", *names)}
-
-
-def find_problems(model: Any) -> list[Any]:
-    """What the library finds wrong with its trees."""
-    if hasattr(model, "_mptt_meta"):
-        before = get_positions(model)
-        tree = model._mptt_meta.tree_id_attr
-        trees = sorted(model.objects.root_nodes().values_list(tree, flat=True))
-        assert len(set(trees)) == len(trees)
-        with transaction.atomic(using=model.objects.db):
-            for number in trees:
-                model.objects.partial_rebuild(number)
-            after = get_positions(model)
-            transaction.set_rollback(True, using=model.objects.db)
-        return [(code, before[code], after[code]) for code in before if before[code] != after[code]]
-    if not hasattr(model.objects, "find_problems"):
-        return []
-    return [problem for problems in model.objects.find_problems() for problem in problems]
 
 
 # What an executor does with an adapter
@@ -146,8 +86,8 @@ def find_problems(model: Any) -> list[Any]:
 class Run:
     """A run, by codes: new nodes and moved ones with their parent, deleted ones, the order on the source."""
 
-    new: dict[str, str | None] = field(default_factory=dict)
-    moved: dict[str, str | None] = field(default_factory=dict)
+    new: dict[str, Any] = field(default_factory=dict)
+    moved: dict[str, Any] = field(default_factory=dict)
     deleted: list[str] = field(default_factory=list)
     order: dict[str, int] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
@@ -199,20 +139,11 @@ class Run:
         return {code: last + number for number, code in enumerate(self.new, start=100)}
 
 
-def group_by_value(values: dict[str, Any]) -> dict[Any, list[str]]:
+def group_by_value(values: Mapping[str, Any]) -> dict[Any, list[str]]:
     grouped: dict[Any, list[str]] = {}
     for code, value in values.items():
         grouped.setdefault(value, []).append(code)
     return grouped
-
-
-def plant(model: Any, *codes: str) -> dict[str, Any]:
-    """Grow nodes named after their place: "a", "a.b" below it, "a.b.c" below that."""
-    nodes: dict[str, Any] = {}
-    for code in codes:
-        parent = code.rpartition(".")[0]
-        nodes[code] = grow(model, code, nodes.get(parent), name=code)
-    return nodes
 
 
 # Reading
@@ -244,6 +175,14 @@ def test_children_are_the_direct_ones_of_just_these_nodes(model: Any, target: st
         (nodes[child].pk, nodes[parent].pk)
         for child, parent in [("a.b", "a"), ("a.c", "a"), ("g.h", "g"), ("g.h.i", "g.h")]
     )
+
+
+def test_children_of_a_node_and_of_its_last_possible_child_are_both_found(target: str) -> None:
+    nodes = plant(PathShort, "a", *(f"a.{number}" for number in range(9)), "a.8.x")
+
+    found = get_adapter(PathShort).children(PathShort, target, [nodes["a"].pk, nodes["a.8"].pk])
+
+    assert sorted(found) == sorted((node.pk, nodes[code[:-2]].pk) for code, node in nodes.items() if code != "a")
 
 
 @pytest.mark.parametrize("model", [PathNode, SetNode, ListNode, Genre])
@@ -314,13 +253,13 @@ def runs(draw: Callable[..., Any]) -> tuple[dict[str, str | None], Run]:
     return forest, run
 
 
-def is_below(code: str | None, top: str, parents: dict[str, str | None]) -> bool:
+def is_below(code: str | None, top: str, parents: Mapping[str, str | None]) -> bool:
     while code is not None and code != top:
         code = parents[code]
     return code == top
 
 
-def get_depth(code: str | None, parents: dict[str, str | None]) -> int:
+def get_depth(code: str | None, parents: Mapping[str, str | None]) -> int:
     return 0 if code is None else 1 + get_depth(parents[code], parents)
 
 
@@ -348,7 +287,7 @@ def test_any_run_leaves_sound_trees_of_the_wanted_shape(
     with transaction.atomic(using=target):
         nodes: dict[str, Any] = {}
         for code, parent in forest.items():
-            nodes[code] = grow(model, code, nodes.get(parent), name=run.names.get(code, "b"))
+            nodes[code] = grow(model, code, nodes.get(parent or ""), name=run.names.get(code, "b"))
         before = get_families(model)
         report_moves(run, before)
         if by_fields:
@@ -387,7 +326,7 @@ def test_a_run_that_changes_nothing_writes_nothing(
     with transaction.atomic(using=target):
         nodes: dict[str, Any] = {}
         for code, parent in forest.items():
-            nodes[code] = grow(model, code, nodes.get(parent), name=run.names.get(code, "b"))
+            nodes[code] = grow(model, code, nodes.get(parent or ""), name=run.names.get(code, "b"))
         same = Run(moved=dict(forest), order={code: number for number, code in enumerate(forest)})
         before = get_positions(model)
 
@@ -648,14 +587,25 @@ def test_a_chain_of_five_thousand_nodes_is_placed_and_moved(model: Any, target: 
 
 @pytest.mark.parametrize("model", [PathNode, SetNode, ListNode, Genre])
 def test_the_nodes_beside_and_above_are_locked(model: Any, target: str) -> None:
-    nodes = plant(model, "a", "a.b")
+    plant(model, "a", "a.b")
 
     with CaptureQueriesContext(connections[target]) as queries:
         Run(new={"n": "a"}, order={"n": 0}).apply(model, target)
 
-    locks = [query["sql"] for query in queries if "FOR NO KEY UPDATE" in query["sql"]]
-    assert bool(locks) == (connections[target].vendor == "postgresql")
-    assert get_families(model)["a"] == [nodes["a.b"].code, "n"]
+    assert bool(find_locks(queries)) == (connections[target].vendor == "postgresql")
+
+
+def test_the_parent_of_a_new_path_is_locked_before_the_path_is_chosen(target: str) -> None:
+    nodes = plant(PathNode, "a", "a.b")
+
+    with transaction.atomic(using=target), CaptureQueriesContext(connections[target]) as queries:
+        get_adapter(PathNode).place(PathNode, target, [Node(1000, nodes["a"].pk, 0)])
+
+    assert bool(find_locks(queries)) == (connections[target].vendor == "postgresql")
+
+
+def find_locks(queries: CaptureQueriesContext) -> list[str]:
+    return [query["sql"] for query in queries if "FOR NO KEY UPDATE" in query["sql"]]
 
 
 def test_a_library_that_is_not_installed_is_not_imported() -> None:
@@ -720,6 +670,13 @@ def test_as_many_as_possible_of_those_that_only_the_target_has_keep_their_number
         for rising in combinations(range(1, high + 1), len(numbers))
     )
     assert kept == max(possible)
+
+
+@pytest.mark.parametrize(("moved", "arranged"), [("x", ["t", "y", "x"]), ("y", ["y", "x", "t"])])
+def test_of_two_siblings_in_the_wrong_order_the_one_goes_that_the_plan_names(moved: str, arranged: list[str]) -> None:
+    changes = TreeChanges(moved=[Node(moved, None)], order={"y": 1, "x": 2})
+
+    assert Siblings(changes).arrange(["x", "t", "y"], []) == arranged
 
 
 def test_siblings_without_room_are_told() -> None:

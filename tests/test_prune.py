@@ -281,14 +281,15 @@ def test_a_row_that_took_the_number_of_one_that_we_sent_stays(watch: Watch) -> N
     make(Article, watch.source, depot=depot, code="A", title="ours", stock=1)
     watch.push(depot)
     arrived = watch.on_target(Article).get(code="A")
+    number = arrived.pk
     arrived.delete()
-    make(Article, watch.target, pk=arrived.pk, depot=arrived.depot, code="Z", title="theirs", stock=9)
+    make(Article, watch.target, pk=number, depot=arrived.depot, code="Z", title="theirs", stock=9)
     watch.on_source(Article).filter(code="A").delete()
 
     report = watch.synchronize(depot, prune=True)
 
     assert report.deleted == {}
-    assert watch.on_target(Article).get(pk=arrived.pk).title == "theirs"
+    assert watch.on_target(Article).get(pk=number).title == "theirs"
 
 
 # What hangs on it

@@ -112,6 +112,33 @@ def test_anything_but_a_dictionary_is_an_error(value: Any) -> None:
     assert error.hint
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("OWN", ["campus.Nothing.tags"], "campus.Nothing"),
+        ("REFER", ["nowhere.Course.tags"], "nowhere.Course"),
+        ("IGNORE", ["campus.Nothing"], "campus.Nothing"),
+        ("IGNORE", ["campus.Nothing.tags"], "campus.Nothing"),
+        ("IGNORE", ["campus"], "campus"),
+        ("STOP", ["campus.Nothing"], "campus.Nothing"),
+        ("IDENTITY", {"campus.Nothing": ["code"]}, "campus.Nothing"),
+        ("SIGNALS", {"*": "raw", "campus.Nothing": "save"}, "campus.Nothing"),
+        ("ADAPTERS", ["nowhere.adapters.ShelfAdapter"], "nowhere.adapters.ShelfAdapter"),
+        ("ADAPTERS", ["gestore_sync.adapters.ShelfAdapter"], "gestore_sync.adapters.ShelfAdapter"),
+        ("ADAPTERS", ["pathlib.Path"], "pathlib.Path"),
+    ],
+)
+def test_a_name_that_stands_for_nothing_is_an_error_that_names_it(key: str, value: Any, named: str) -> None:
+    with override_settings(GESTORE_SYNC={key: value}):
+        (error,) = find_errors()
+
+    assert error.id == "gestore_sync.E003"
+    assert error.is_serious()
+    assert key in error.msg
+    assert named in error.msg
+    assert error.hint
+
+
 def test_each_mistake_is_told() -> None:
     with override_settings(GESTORE_SYNC={"BATCH_SIZE": 0, "REACH": "far", "PRUNE": True}):
         found = [error.msg for error in find_errors()]

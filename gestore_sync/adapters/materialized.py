@@ -75,7 +75,7 @@ class Paths:
         return dict(rows.values_list("path", "pk"))
 
     def iter_families(self, parents: Mapping[Key | None, str]) -> Iterator[tuple[Key, str, Key | None]]:
-        """``(pk, path, parent)`` of the children of nodes with these paths; None, without one, has the roots."""
+        """``(pk, path, parent)`` of the children of nodes with these paths; None, with none, has the roots."""
         below = {path: pk for pk, path in parents.items() if path}
         for tops in (below, {"": None} if None in parents else {}):
             lengths = {len(path) + self.steplen for path in tops}

@@ -112,8 +112,6 @@ class NestedMending:
         if None not in parents.values():
             return {}
         rows = get_queryset(self.model, self.using).filter(**{self.layout.names[3]: self.layout.root_depth})
-        if self.layout.parent:
-            rows = rows.filter(**{f"{self.layout.parent}__isnull": True})
         trees = dict(lock(rows).order_by(*self.order_now).values_list("pk", self.tree_name))
         staying = {pk: tree for pk, tree in trees.items() if self.siblings.is_child(pk, None)}
         arriving = [pk for pk, parent in parents.items() if parent is None and pk not in staying]

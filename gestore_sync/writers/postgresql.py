@@ -65,7 +65,8 @@ class PostgreSQLWriter(Writer):
 
     def _copy(self, table: str, fields: Sequence[Field[Any, Any]], rows: Any) -> None:
         columns = ", ".join(self.quote(field) for field in fields)
-        with self.connection.cursor() as cursor, cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
+        statement = f"COPY {table} ({columns}) FROM STDIN"
+        with self.connection.wrap_database_errors, self.connection.cursor() as cursor, cursor.copy(statement) as copy:
             for row in self.prepare(fields, rows):
                 copy.write_row(row)
 

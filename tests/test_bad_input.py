@@ -1,0 +1,744 @@
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, models
+from django.db.models.signals import post_save, pre_save
+from django.test import override_settings
+
+from gestore_sync import api
+from gestore_sync.exceptions import (
+    DatabaseUnavailable,
+    GestoreSyncError,
+    SchemaMismatch,
+    UnknownLink,
+    UnknownObject,
+    UnresolvedConflicts,
+    WriteFailed,
+    WrongDatabase,
+    WrongSetting,
+)
+from tests.conftest import Pair
+from tests.kinds.making import make, make_many
+from tests.kinds.models import Asset, Currency, Page, Shop, Slot, Values
+from tests.pgkinds.models import Crate
+from tests.policies.models import Article, Brand, Claim, Depot, Parcel, Scan, Shift, Worker
+from tests.policies.watching import CROSSED, Watch, execute, pairings, refuse_text, watched
+
+ONE = pairings("sqlite-postgresql")
+LIVE_TO_POSTGRESQL = pairings("sqlite-postgresql", "postgresql-postgresql", live=True)
+
+
+@pytest.fixture(params=pairings(*CROSSED))
+def pair(request: pytest.FixtureRequest) -> Pair:
+    return request.param
+
+
+@pytest.fixture
+def watch(pair: Pair) -> Iterator[Watch]:
+    with watched(pair) as watch:
+        yield watch
+
+
+def push(root: Any, pair: Pair, **options: Any) -> api.Report:
+    return api.synchronize([root], **{"source": pair.source, "remote": pair.target, **options})
+
+
+# Objects
+
+
+@pytest.mark.parametrize(
+    "root",
+    [
+        "nowhere.Depot.1",
+        "policies.Nothing.1",
+        "policies.Depot",
+        "policies.Depot.",
+        "policies",
+        "",
+        "Depot.1",
+        ".Depot.1",
+        "policies..1",
+        "policies.Depot.999999",
+        "policies.Depot.one",
+        "policies.Depot.1.5",
+        "policies.Depot. ",
+        "policies.Depot.99999999999999999999999999",
+        "policies.Depot.-99999999999999999999999999",
+        "policies.Depot.nothing=1",
+        "policies.Depot.name=ours",
+        "policies.Depot.id=one",
+        "policies.Depot.id=99999999999999999999999999",
+        "policies.Worker.email=nobody",
+        "policies.Worker.badge=one",
+        "policies.Worker.name__contains=x",
+        "kinds.Asset.not-a-uuid",
+        "kinds.Page./nowhere",
+        "kinds.Page.with a \x00",
+        "kinds.Slot.2024-01-01",
+        "kinds.Slot.2024-01-01,8,9",
+        "kinds.Slot.yesterday,8",
+        "kinds.Slot.",
+    ],
+)
+def test_an_unknown_object_is_named(watch: Watch, root: str) -> None:
+    make(Depot, watch.source, name="ours")
+
+    error = watch.refuse(root)
+
+    assert isinstance(error, UnknownObject)
+    assert root.strip() in str(error) or repr(root) in str(error)
+    assert "\n" not in str(error)
+
+
+def test_an_object_that_was_never_saved_is_told(watch: Watch) -> None:
+    error = watch.refuse(Depot(name="ours"))
+
+    assert isinstance(error, UnknownObject)
+    assert "policies.Depot" in str(error)
+
+
+def test_one_unknown_object_among_others_writes_nothing(watch: Watch) -> None:
+    error = watch.refuse(make(Depot, watch.source), "policies.Depot.999999")
+
+    assert "policies.Depot.999999" in str(error)
+
+
+def test_a_push_of_nothing_is_told(watch: Watch) -> None:
+    with pytest.raises(UnknownObject):
+        watch.synchronize()
+
+
+@pytest.mark.parametrize(
+    ("model", "values", "name"),
+    [
+        (Page, {"path": "/a.b/c.html"}, "kinds.Page./a.b/c.html"),
+        (Page, {"path": "/search?q=1"}, "kinds.Page./search?q=1"),
+        (Asset, {"uid": uuid.UUID(int=5)}, "kinds.Asset.00000000-0000-0000-0000-000000000005"),
+        (Asset, {"uid": uuid.UUID(int=5)}, "kinds.Asset.uid=00000000000000000000000000000005"),
+        (Currency, {"code": "E.R"}, "kinds.Currency.code=E.R"),
+        (Currency, {"code": "E=R"}, "kinds.Currency.code=E=R"),
+        (Slot, {"day": "2024-01-02", "hour": 8}, "kinds.Slot.2024-01-02,8"),
+        (Worker, {"badge": 7}, "policies.worker.badge=7"),
+    ],
+)
+@pytest.mark.parametrize("pair", ONE, indirect=True)
+def test_an_object_is_named_by_its_key_or_a_unique_field(
+    pair: Pair, model: type[models.Model], values: dict[str, Any], name: str
+) -> None:
+    make(model, pair.source, **values)
+
+    with watched(pair, "kinds", "policies") as watch:
+        report = watch.push(name)
+
+    assert report.created[model._meta.label] == 1
+
+
+@pytest.mark.parametrize("pair", ONE, indirect=True)
+def test_an_object_named_twice_travels_once(watch: Watch) -> None:
+    depot = make(Depot, watch.source)
+
+    report = watch.push(depot, f"policies.Depot.{depot.pk}", f"policies.depot.id={depot.pk}")
+
+    assert report.created == {"policies.Depot": 1}
+
+
+# Databases
+
+
+@pytest.mark.parametrize("pair", ONE, indirect=True)
+class TestDatabases:
+    def test_an_unknown_alias_is_named(self, watch: Watch) -> None:
+        depot = make(Depot, watch.source)
+
+        for options in ({"source": "nowhere"}, {"remote": "nowhere"}):
+            with pytest.raises(WrongDatabase, match="'nowhere'"):
+                push(depot, Pair(watch.source, watch.target), **options)
+
+    def test_one_alias_for_both_sides_is_told(self, watch: Watch) -> None:
+        depot = make(Depot, watch.source)
+
+        with pytest.raises(WrongDatabase, match="'default'"):
+            push(depot, Pair("default", "default"))
+
+    def test_two_aliases_of_one_database_are_told(self, watch: Watch, twin: Any) -> None:
+        depot = make(Depot, watch.source)
+
+        for alias in ("default", "pg_remote"):
+            twin(alias)
+            with pytest.raises(WrongDatabase, match="'twin'"):
+                push(depot, Pair(alias, "twin"))
+
+    def test_two_spellings_of_one_server_are_told(self, watch: Watch, twin: Any) -> None:
+        settings_of = connections["pg_remote"].settings_dict
+        depot = make(Depot, "pg_remote")
+
+        for spelling in ({"HOST": settings_of["HOST"] + "/"}, {"USER": "", "PASSWORD": ""}, {"PORT": "5432"}):
+            if spelling == {"PORT": "5432"} and settings_of["PORT"] not in ("", "5432", 5432):
+                continue
+            twin("pg_remote", **spelling)
+            with pytest.raises(WrongDatabase, match="'twin'"):
+                push(depot, Pair("pg_remote", "twin"))
+
+    def test_no_remote_is_told(self, watch: Watch) -> None:
+        with override_settings(SYNCHRO_REMOTE=None), pytest.raises(WrongDatabase) as caught:
+            api.synchronize([make(Depot, "default")])
+
+        assert str(caught.value).startswith("No REMOTE database specified in settings.")
+
+    def test_a_missing_remote_is_told_and_warned_of(self, watch: Watch) -> None:
+        with override_settings():
+            del settings.SYNCHRO_REMOTE
+            with pytest.warns(RuntimeWarning, match="SYNCHRO_REMOTE"), pytest.raises(WrongDatabase) as caught:
+                api.synchronize([make(Depot, "default")])
+
+        assert str(caught.value).startswith("No REMOTE database specified in settings.")
+
+    def test_a_remote_that_is_no_database_is_told(self, watch: Watch) -> None:
+        with override_settings(SYNCHRO_REMOTE="nowhere"), pytest.raises(ImproperlyConfigured, match="'nowhere'"):
+            api.synchronize([make(Depot, "default")])
+
+    @pytest.mark.parametrize("side", ["source", "remote"])
+    def test_a_database_that_does_not_answer_is_named(self, watch: Watch, twin: Any, side: str) -> None:
+        twin("pg_remote", HOST="127.0.0.1", PORT="1")
+
+        with pytest.raises(DatabaseUnavailable, match="'twin'"):
+            push(make(Depot, watch.source), Pair(watch.source, watch.target), **{side: "twin"})
+
+    def test_a_database_that_does_not_exist_is_named(self, watch: Watch, twin: Any) -> None:
+        twin("pg_remote", NAME="no_such_database")
+
+        with pytest.raises(DatabaseUnavailable, match="'twin'"):
+            push(make(Depot, watch.source), Pair(watch.source, "twin"))
+
+
+@pytest.fixture
+def twin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Add the database alias ``twin``: the settings of another one, with changes."""
+
+    def add(alias: str, **changes: Any) -> None:
+        forget()
+        copy = {**connections[alias].settings_dict, **changes}
+        monkeypatch.setitem(connections.settings, "twin", copy)
+        monkeypatch.setitem(settings.DATABASES, "twin", copy)
+
+    def forget() -> None:
+        if "twin" in connections.settings and hasattr(connections._connections, "twin"):
+            connections["twin"].close()
+            del connections["twin"]
+
+    yield add
+    forget()
+
+
+# Scope and settings
+
+
+@pytest.mark.parametrize("pair", ONE, indirect=True)
+@pytest.mark.parametrize("flag", ["own", "refer", "ignore"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "policies.Parcel.nothing",
+        "policies.Nothing.depot",
+        "nowhere.Parcel.depot",
+        "policies.Parcel.text",
+        "policies.Parcel.id",
+        "Parcel.depot.x",
+        "depot",
+        "",
+        "...",
+        "policies.Depot.parcel_set",
+    ],
+)
+def test_an_unknown_link_is_named(watch: Watch, flag: str, name: str) -> None:
+    error = watch.refuse(make(Depot, watch.source), **{flag: [name]})
+
+    assert isinstance(error, UnknownLink)
+    assert repr(name) in str(error)
+
+
+@pytest.mark.parametrize("pair", ONE, indirect=True)
+@pytest.mark.parametrize("flag", ["ignore", "stop"])
+@pytest.mark.parametrize("name", ["policies.Nothing", "nowhere.Parcel"])
+def test_an_unknown_model_is_named(watch: Watch, flag: str, name: str) -> None:
+    error = watch.refuse(make(Depot, watch.source), **{flag: [name]})
+
+    assert isinstance(error, UnknownLink)
+    assert repr(name) in str(error)
+
+
+@pytest.mark.parametrize("pair", ONE, indirect=True)
+def test_the_message_for_an_unknown_link_offers_those_that_there_are(watch: Watch) -> None:
+    error = watch.refuse(make(Depot, watch.source), own=["policies.Parcel.depott"])
+
+    assert "policies.Parcel.depot" in str(error).replace("policies.Parcel.depott", "")
+
+
+@pytest.mark.parametrize("pair", ONE, indirect=True)
+@pytest.mark.parametrize("key", ["OWN", "REFER", "IGNORE", "STOP"])
+def test_an_unknown_name_in_the_settings_is_named(watch: Watch, key: str) -> None:
+    name = "policies.Nothing" if key == "STOP" else "policies.Parcel.nothing"
+
+    with override_settings(GESTORE_SYNC={key: [name]}):
+        error = watch.refuse(make(Depot, watch.source))
+
+    assert name in str(error)
+
+
+@pytest.mark.parametrize("pair", ONE, indirect=True)
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"OWN": "policies.Parcel.depot"},
+        {"OWN": 5},
+        {"REACH": "everything"},
+        {"BATCH_SIZE": 0},
+        {"BATCH_SIZE": "many"},
+        {"SIGNALS": "loud"},
+        {"SIGNALS": {"policies.Parcel": "loud"}},
+        {"ADAPTERS": ["nowhere.Adapter"]},
+        ["OWN"],
+        "OWN",
+    ],
+)
+def test_a_wrong_setting_is_an_error_of_ours(watch: Watch, value: Any) -> None:
+    with override_settings(GESTORE_SYNC=value):
+        error = watch.refuse(make(Depot, watch.source))
+
+    assert isinstance(error, WrongSetting)
+    assert "GESTORE_SYNC" in str(error)
+
+
+@pytest.mark.parametrize("pair", ONE, indirect=True)
+def test_an_unknown_reach_is_told(watch: Watch) -> None:
+    error = watch.refuse(make(Depot, watch.source), reach="everything")
+
+    assert "'everything'" in str(error)
+
+
+# The target's tables
+
+
+def test_a_missing_column_is_named_with_what_to_run(watch: Watch) -> None:
+    depot = make(Depot, watch.source)
+    make(Parcel, watch.source, depot=depot)
+    execute(watch.target, "ALTER TABLE policies_parcel DROP COLUMN weight")
+    watch.labels = ("auth",)
+
+    for options in ({}, {"dry_run": True}):
+        error = watch.refuse(depot, **options)
+
+        assert isinstance(error, SchemaMismatch)
+        assert "'policies_parcel'" in str(error)
+        assert "'weight'" in str(error)
+        assert "policies.Parcel.weight" in str(error)
+        assert f"migrate policies --database {watch.target}" in str(error)
+
+
+def test_a_missing_table_is_named_with_what_to_run(watch: Watch) -> None:
+    depot = make(Depot, watch.source)
+    make(Scan, watch.source, parcel=make(Parcel, watch.source, depot=depot))
+    execute(watch.target, "DROP TABLE policies_scan")
+    watch.labels = ("auth",)
+
+    error = watch.refuse(depot)
+
+    assert isinstance(error, SchemaMismatch)
+    assert "'policies_scan'" in str(error)
+    assert f"migrate policies --database {watch.target}" in str(error)
+
+
+def test_a_missing_many_to_many_table_is_named(watch: Watch) -> None:
+    depot = make(Depot, watch.source)
+    make(Shift, watch.source, depot=depot)
+    execute(watch.target, "DROP TABLE policies_shiftreport", "DROP TABLE policies_shift")
+    watch.labels = ("auth",)
+
+    error = watch.refuse(depot)
+
+    assert isinstance(error, SchemaMismatch)
+    assert "'policies_shift'" in str(error)
+
+
+def test_a_table_that_the_push_has_no_rows_for_may_be_missing(watch: Watch) -> None:
+    depot = make(Depot, watch.source)
+    make(Parcel, watch.source, depot=depot)
+    execute(watch.target, "DROP TABLE policies_scan", "DROP TABLE policies_claim")
+    watch.labels = ("auth",)
+
+    report = watch.synchronize(depot, prune=True)
+
+    assert report.created == {"policies.Depot": 1, "policies.Parcel": 1}
+    assert watch.synchronize(depot, prune=True).unchanged == report.created
+
+
+def test_a_missing_column_of_a_model_that_only_the_target_needs_is_no_raw_error(watch: Watch) -> None:
+    depot = make(Depot, watch.source)
+    parcel = make(Parcel, watch.source, depot=depot)
+    watch.push(depot)
+    parcel.delete()
+    execute(watch.target, "DROP TABLE policies_scan", "DROP TABLE policies_claim")
+    watch.labels = ("auth",)
+
+    report = watch.synchronize(depot, prune=True)
+
+    assert report.deleted == {"policies.Parcel": 1}
+
+
+@pytest.mark.parametrize("pair", pairings("postgresql-sqlite"), indirect=True)
+def test_a_model_that_the_router_keeps_off_the_target_is_named(watch: Watch) -> None:
+    error = watch.refuse(make(Crate, watch.source))
+
+    assert isinstance(error, SchemaMismatch)
+    assert "pgkinds.Crate" in str(error)
+    assert "--ignore pgkinds.Crate" in str(error)
+
+
+@pytest.mark.parametrize("pair", pairings("sqlite-postgresql", "postgresql-sqlite"), indirect=True)
+def test_a_table_that_the_source_does_not_have_is_named(watch: Watch) -> None:
+    execute(watch.source, "DROP TABLE policies_scan")
+    depot = make(Depot, watch.source)
+    make(Parcel, watch.source, depot=depot)
+
+    error = watch.refuse(depot)
+
+    assert isinstance(error, SchemaMismatch)
+    assert "policies_scan" in str(error)
+    assert f"migrate policies --database {watch.source}" in str(error)
+
+
+# Rows that the target refuses
+
+
+def test_a_row_that_the_target_refuses_is_named(watch: Watch) -> None:
+    depot = make(Depot, watch.source)
+    for number in range(7):
+        make(Article, watch.source, depot=depot, code=f"C{number}")
+    bad = make(Article, watch.source, depot=depot, code="bad", title="refused")
+    for number in range(7, 12):
+        make(Article, watch.source, depot=depot, code=f"C{number}")
+    refuse_text(watch.target, "policies_article", "title", "refused")
+
+    error = watch.refuse(depot)
+
+    assert isinstance(error, WriteFailed)
+    assert f"policies.Article.{bad.pk}" in str(error)
+    assert "'bad'" in str(error)
+    assert "no_such_text" in str(error).lower()
+    assert "\n" not in str(error)
+
+
+def test_a_row_that_the_target_refuses_is_listed_as_a_failure(watch: Watch) -> None:
+    depot = make(Depot, watch.source)
+    bad = make(Article, watch.source, depot=depot, code="bad", title="refused")
+    refuse_text(watch.target, "policies_article", "title", "refused")
+
+    error = watch.refuse(depot)
+
+    assert error.report is not None
+    (failure,) = error.report.failures
+    assert (failure["model"], failure["pk"]) == ("policies.Article", str(bad.pk))
+    assert "bad" in failure["natural_key"]
+    assert failure["reason"]
+
+
+def test_a_change_that_the_target_refuses_is_named(watch: Watch) -> None:
+    depot = make(Depot, watch.source)
+    for number in "abcdefg":
+        make(Parcel, watch.source, depot=depot, number=number)
+    watch.push(depot)
+    watch.on_source(Parcel).update(weight=5)
+    watch.on_source(Parcel).filter(number="d").update(text="refused")
+    refuse_text(watch.target, "policies_parcel", "text", "refused")
+
+    error = watch.refuse(depot)
+
+    assert isinstance(error, WriteFailed)
+    assert f"policies.Parcel.{watch.on_source(Parcel).get(number='d').pk}" in str(error)
+
+
+@pytest.mark.parametrize("pair", pairings("sqlite-postgresql"), indirect=True)
+def test_a_value_that_does_not_fit_is_named(watch: Watch) -> None:
+    depot = make(Depot, watch.source)
+    make_many(Parcel, watch.source, 5, depot=depot)
+    bad = make(Parcel, watch.source, depot=depot, text="x" * 51)
+    watch.labels = ("policies",)
+
+    error = watch.refuse(depot)
+
+    assert f"policies.Parcel.{bad.pk}" in str(error)
+
+
+@pytest.mark.parametrize("pair", pairings("sqlite-postgresql"), indirect=True)
+@pytest.mark.parametrize("text", ["a\x00b", "\ud800"])
+def test_a_text_that_the_target_cannot_hold_is_named(watch: Watch, text: str) -> None:
+    if text == "\ud800":
+        pytest.skip("SQLite cannot hold it either")
+    depot = make(Depot, watch.source)
+    bad = make(Parcel, watch.source, depot=depot, text=text)
+
+    error = watch.refuse(depot)
+
+    assert f"policies.Parcel.{bad.pk}" in str(error)
+
+
+@pytest.mark.parametrize("pair", pairings("sqlite-postgresql"), indirect=True)
+def test_a_number_that_the_target_cannot_hold_is_named(watch: Watch) -> None:
+    depot = make(Depot, watch.source)
+    bad = make(Parcel, watch.source, depot=depot)
+    execute(watch.source, f"UPDATE policies_parcel SET weight = 3000000000 WHERE id = {bad.pk}")
+
+    error = watch.refuse(depot)
+
+    assert f"policies.Parcel.{bad.pk}" in str(error)
+
+
+@pytest.mark.parametrize("pair", pairings("sqlite-postgresql"), indirect=True)
+def test_a_value_that_is_no_date_at_the_source_is_named(watch: Watch) -> None:
+    values = make(Values, watch.source)
+    execute(watch.source, f"UPDATE kinds_values SET json = 'not json' WHERE id = {values.pk}")
+
+    error = watch.refuse(values)
+
+    assert f"kinds.Values.{values.pk}" in str(error)
+
+
+def test_a_column_that_must_not_be_null_on_the_target_is_named(watch: Watch) -> None:
+    depot = make(Depot, watch.source)
+    bad = make(Article, watch.source, depot=depot, code="bad")
+    other = {"postgresql": "ALTER TABLE policies_article ADD CONSTRAINT filled CHECK (title <> '')"}
+    statement = other.get(
+        connections[watch.target].vendor,
+        "CREATE TRIGGER filled BEFORE INSERT ON policies_article WHEN NEW.title = '' "
+        "BEGIN SELECT RAISE(FAIL, 'filled'); END",
+    )
+    execute(watch.target, statement)
+
+    error = watch.refuse(depot)
+
+    assert f"policies.Article.{bad.pk}" in str(error)
+
+
+def test_a_unique_value_of_a_row_that_does_not_take_part_is_named(watch: Watch) -> None:
+    shop = make(Shop, watch.source)
+    taken = make(Worker, watch.target, email="a@b.c", badge=1)
+    worker = make(Worker, watch.source, email="x@y.z", badge=7)
+    watch.push(worker)
+    watch.on_source(Worker).update(email="a@b.c")
+    assert shop.pk
+
+    error = watch.refuse(worker)
+
+    assert isinstance(error, UnresolvedConflicts)
+    assert f"policies.Worker.{worker.pk}" in str(error)
+    assert f"policies.Worker.{taken.pk}" in str(error)
+
+
+def test_a_link_to_nothing_at_the_source_is_named_with_its_link(watch: Watch) -> None:
+    claim = make(Claim, watch.source)
+    parcel = make(Parcel, watch.source)
+    break_link(watch.source, "policies_parcel", "depot_id", parcel.pk)
+
+    error = watch.refuse(parcel)
+
+    assert f"policies.Parcel.{parcel.pk}" in str(error)
+    assert "policies.Parcel.depot" in str(error)
+    assert claim.pk
+
+
+def break_link(using: str, table: str, column: str, pk: int) -> None:
+    """Let a required link of a row point at nothing."""
+    if connections[using].vendor == "postgresql":
+        ((name,),) = execute(
+            using,
+            "SELECT conname FROM pg_constraint WHERE contype = 'f' AND confrelid = 'policies_depot'::regclass "
+            f"AND conrelid = '{table}'::regclass",
+        )
+        execute(using, f"ALTER TABLE {table} DROP CONSTRAINT {name}")
+    else:
+        execute(using, "PRAGMA defer_foreign_keys = ON")
+    execute(using, f"UPDATE {table} SET {column} = 424242 WHERE id = {pk}")
+
+
+# A target that goes away, and others at work
+
+
+def dsn(alias: str) -> str:
+    """Return how to reach a database beside Django."""
+    of = connections[alias].settings_dict
+    parts = {"host": of["HOST"], "port": of["PORT"], "user": of["USER"], "password": of["PASSWORD"]}
+    parts = {name: str(value) for name, value in parts.items() if value}
+    return psycopg.conninfo.make_conninfo(dbname=of["NAME"], **parts, **of["OPTIONS"])
+
+
+@pytest.fixture
+def receive() -> Iterator[Any]:
+    """Connect receivers for the length of a test."""
+    connected: list[tuple[Any, Any]] = []
+
+    def connect(signal: Any, receiver: Any, sender: type[models.Model]) -> None:
+        signal.connect(receiver, sender=sender, weak=False)
+        connected.append((signal, (receiver, sender)))
+
+    yield connect
+    for signal, (receiver, sender) in connected:
+        signal.disconnect(receiver, sender=sender)
+
+
+@pytest.mark.parametrize("pair", LIVE_TO_POSTGRESQL, indirect=True)
+def test_a_target_that_goes_away_half_way_is_named_and_as_it_was(watch: Watch, receive: Any) -> None:
+    depot = make(Depot, watch.source)
+    make_many(Parcel, watch.source, 3, depot=depot)
+    make(Depot, watch.target)
+    written = []
+
+    def end_session(**kwargs: Any) -> None:
+        written.append(watch.on_target(Depot).count())
+        pid = execute(watch.target, "SELECT pg_backend_pid()")[0][0]
+        with psycopg.connect(dsn(watch.target), autocommit=True) as beside:
+            beside.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+    receive(pre_save, end_session, Parcel)
+    try:
+        error = watch.refuse(depot)
+    finally:
+        connections[watch.target].close()
+
+    assert isinstance(error, DatabaseUnavailable)
+    assert "Nothing was written" in str(error)
+    assert written == [2]
+
+
+@pytest.mark.parametrize("pair", pairings("postgresql-sqlite", live=True), indirect=True)
+def test_a_source_that_goes_away_half_way_leaves_the_target_as_it_was(watch: Watch, receive: Any) -> None:
+    depot = make(Depot, watch.source)
+    make_many(Parcel, watch.source, 3, depot=depot)
+
+    def end_session(**kwargs: Any) -> None:
+        pid = execute(watch.source, "SELECT pg_backend_pid()")[0][0]
+        with psycopg.connect(dsn(watch.source), autocommit=True) as beside:
+            beside.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+    receive(post_save, end_session, Depot)
+    try:
+        error = watch.refuse(depot)
+    finally:
+        connections[watch.source].close()
+
+    assert isinstance(error, DatabaseUnavailable)
+
+
+@pytest.mark.parametrize("pair", LIVE_TO_POSTGRESQL, indirect=True)
+def test_a_push_is_repeated_where_somebody_changed_a_row_meanwhile(watch: Watch, receive: Any) -> None:
+    depot = make(Depot, watch.source, name="first", city="first")
+    watch.push(depot)
+    watch.on_source(Depot).update(name="ours")
+    tries = []
+
+    def meddle(**kwargs: Any) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            with psycopg.connect(dsn(watch.target), autocommit=True) as beside:
+                beside.execute("UPDATE policies_depot SET city = 'theirs'")
+
+    receive(pre_save, meddle, Depot)
+
+    report = watch.synchronize(depot)
+
+    assert len(tries) == 2
+    assert watch.on_target(Depot).values_list("name", "city").get() == ("ours", "theirs")
+    assert [conflict["resolved"] for conflict in report.conflicts] == ["merged"]
+    watch.push_nothing(depot)
+
+
+@pytest.mark.parametrize("pair", LIVE_TO_POSTGRESQL, indirect=True)
+def test_a_push_that_is_disturbed_again_and_again_gives_up(watch: Watch, receive: Any) -> None:
+    depot = make(Depot, watch.source, name="first")
+    watch.push(depot)
+    watch.on_source(Depot).update(name="ours")
+    tries = []
+
+    def meddle(**kwargs: Any) -> None:
+        tries.append(1)
+        assert len(tries) < 20
+        with psycopg.connect(dsn(watch.target), autocommit=True) as beside:
+            beside.execute("UPDATE policies_depot SET city = %s", [f"theirs {len(tries)}"])
+
+    receive(pre_save, meddle, Depot)
+
+    with pytest.raises(GestoreSyncError) as caught:
+        watch.synchronize(depot)
+
+    assert "\n" not in str(caught.value)
+    assert watch.on_target(Depot).values_list("name", "city").get() == ("first", f"theirs {len(tries)}")
+
+
+@pytest.mark.parametrize("pair", LIVE_TO_POSTGRESQL, indirect=True)
+def test_a_row_that_somebody_made_meanwhile_is_found_or_named(watch: Watch, receive: Any) -> None:
+    worker = make(Worker, watch.source, email="a@b.c", badge=7, name="ours")
+    made = []
+
+    def meddle(**kwargs: Any) -> None:
+        if not made:
+            made.append(1)
+            with psycopg.connect(dsn(watch.target), autocommit=True) as beside:
+                beside.execute("INSERT INTO policies_worker (email, badge, name) VALUES ('a@b.c', 7, 'theirs')")
+
+    receive(pre_save, meddle, Worker)
+
+    try:
+        watch.synchronize(worker)
+    except GestoreSyncError as error:
+        assert f"policies.Worker.{worker.pk}" in str(error)
+        watch.synchronize(worker)
+
+    assert watch.on_target(Worker).values_list("email", "badge", "name").get() == ("a@b.c", 7, "ours")
+
+
+@pytest.mark.parametrize("pair", LIVE_TO_POSTGRESQL, indirect=True)
+def test_a_push_is_repeated_after_a_deadlock(watch: Watch, receive: Any) -> None:
+    depot = make(Depot, watch.source, name="first")
+    worker = make(Worker, watch.source, email="a@b.c", badge=7, name="first")
+    watch.push(depot, worker)
+    for model in (Depot, Worker):
+        watch.on_source(model).update(name="ours")
+    beside = psycopg.connect(dsn(watch.target))
+    crossing: list[threading.Thread] = []
+
+    def lock(table: str) -> None:
+        beside.execute(f"SELECT 1 FROM {table} FOR UPDATE")
+
+    def cross(table: str) -> None:
+        time.sleep(0.4)  # the push must be the one that has waited longer, for that one is broken off
+        lock(table)
+        beside.rollback()
+
+    def before(sender: type[models.Model], **kwargs: Any) -> None:
+        if not crossing:
+            lock((Worker if sender is Depot else Depot)._meta.db_table)
+            crossing.append(threading.Thread(target=cross, args=[sender._meta.db_table]))
+
+    def after(sender: type[models.Model], **kwargs: Any) -> None:
+        if crossing[0].ident is None:
+            crossing[0].start()
+
+    for model in (Depot, Worker):
+        receive(pre_save, before, model)
+        receive(post_save, after, model)
+
+    report = watch.synchronize(depot, worker)
+    crossing[0].join(10)
+    beside.close()
+
+    assert report.updated == {"policies.Depot": 1, "policies.Worker": 1}
+    for model in (Depot, Worker):
+        assert watch.on_target(model).get().name == "ours"

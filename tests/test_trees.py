@@ -1,0 +1,417 @@
+"""Whole trees and subtrees, pushed into targets that have trees of their own at the same positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from django.db import connections
+from django.db.models import Model
+from django.test.utils import CaptureQueriesContext
+
+from gestore_sync import api
+from gestore_sync.exceptions import GestoreSyncError, WriteFailed
+from tests.conftest import Pair
+from tests.trees.growing import (
+    find_problems,
+    get_adapter,
+    get_families,
+    get_positions,
+    grow,
+    plant,
+    working_on,
+)
+from tests.trees.models import (
+    Article,
+    City,
+    Genre,
+    GenreRenamed,
+    GenreSorted,
+    ListNode,
+    ListSorted,
+    Page,
+    PathDeep,
+    PathNode,
+    PathShort,
+    PathSorted,
+    PathUUID,
+    Place,
+    Remark,
+    Review,
+    SetNode,
+    SetSorted,
+)
+
+MODELS = [PathNode, PathUUID, SetNode, ListNode, Genre, GenreRenamed]
+SORTED = [PathSorted, SetSorted, ListSorted, GenreSorted]
+ALL = [*MODELS, *SORTED]
+PLAIN = [PathNode, SetNode, ListNode, Genre]
+
+by_model = {"ids": lambda model: model.__name__}
+WRITES = ("INSERT", "UPDATE", "DELETE", "COPY", "CREATE", "TRUNCATE")
+
+
+class Trees:
+    """Source and target; every push leaves both sound, and writes nothing when it is repeated."""
+
+    def __init__(self, pair: Pair) -> None:
+        self.source = pair.source
+        self.target = pair.target
+
+    def plant(self, using: str, model: type[Model], *codes: str) -> dict[str, Any]:
+        with working_on(using):
+            return plant(model, *codes)
+
+    def grow(self, using: str, model: type[Model], code: str, parent: Any = None, **values: Any) -> Any:
+        with working_on(using):
+            return grow(model, code, parent, name=code, **values)
+
+    def move(self, model: Any, code: str, to: str, position: str) -> None:
+        """Move a node of the source as an application would, relative to another."""
+        with working_on(self.source):
+            node, other = model.objects.get(code=code), model.objects.get(code=to)
+            if hasattr(model, "_mptt_meta"):
+                node.move_to(other, position)
+            else:
+                model.objects.move(node, other, pos=position)
+
+    def push(self, *roots: Model, **options: Any) -> api.Report:
+        """Push twice: the second time nothing may be left to do."""
+        report = self.synchronize(*roots, **options)
+        with CaptureQueriesContext(connections[self.target]) as queries:
+            again = self.synchronize(*roots, **options)
+        assert not (again.created or again.updated or again.deleted), again.as_dict()
+        assert [query["sql"] for query in queries if query["sql"].startswith(WRITES)] == []
+        for model in {type(root) for root in roots}:
+            for using in (self.source, self.target):
+                with working_on(using):
+                    assert find_problems(model) == []
+        return report
+
+    def synchronize(self, *roots: Model, **options: Any) -> api.Report:
+        return api.synchronize(list(roots), source=self.source, remote=self.target, **options)
+
+    def get_families(self, model: type[Model], using: str | None = None) -> dict[str | None, list[str]]:
+        with working_on(using or self.target):
+            return get_families(model)
+
+    def get_positions(self, model: type[Model]) -> dict[str, tuple[Any, ...]]:
+        with working_on(self.target):
+            return get_positions(model)
+
+
+@pytest.fixture
+def trees(pair: Pair) -> Trees:
+    return Trees(pair)
+
+
+def below(families: dict[str | None, list[str]], top: str) -> dict[str | None, list[str]]:
+    """The families of a node and of all below it."""
+    found: dict[str | None, list[str]] = {}
+    queue = [top]
+    for code in queue:
+        if code in families:
+            found[code] = families[code]
+            queue += families[code]
+    return found
+
+
+THEIRS = ("t", "t.a", "t.a.b", "t.c", "u", "u.v")
+
+
+@pytest.mark.parametrize("model", ALL, **by_model)
+def test_a_whole_tree_arrives_beside_those_at_the_same_positions(model: Any, trees: Trees) -> None:
+    trees.plant(trees.target, model, *THEIRS)
+    before = trees.get_positions(model)
+    nodes = trees.plant(trees.source, model, "s", "s.a", "s.a.b", "s.a.c", "s.d", "s.d.e", "other", "other.x")
+
+    report = trees.push(nodes["s"])
+
+    families = trees.get_families(model)
+    assert report.created == {model._meta.label: 6}
+    assert below(families, "s") == {"s": ["s.a", "s.d"], "s.a": ["s.a.b", "s.a.c"], "s.d": ["s.d.e"]}
+    assert "other" not in families[None]
+    assert below(families, "t") == {"t": ["t.a", "t.c"], "t.a": ["t.a.b"]}
+    if model in MODELS:
+        after = trees.get_positions(model)
+        assert {code: after[code] for code in before} == before
+
+
+@pytest.mark.parametrize("model", ALL, **by_model)
+def test_a_subtree_arrives_below_the_parent_that_the_target_has(model: Any, trees: Trees) -> None:
+    trees.plant(trees.target, model, "first", "s", "s.theirs", "s.theirs.x", "last", "last.x")
+    nodes = trees.plant(trees.source, model, "s", "s.other", "s.sub", "s.sub.a", "s.sub.a.b", "s.sub.c")
+
+    report = trees.push(nodes["s.sub"])
+
+    families = trees.get_families(model)
+    assert report.created == {model._meta.label: 4}
+    assert report.matched == {model._meta.label: 1}
+    assert sorted(families["s"]) == ["s.sub", "s.theirs"]
+    assert below(families, "s.sub") == {"s.sub": ["s.sub.a", "s.sub.c"], "s.sub.a": ["s.sub.a.b"]}
+    assert below(families, "s.theirs") == {"s.theirs": ["s.theirs.x"]}
+    assert families[None] == ["first", "s", "last"] if model in MODELS else sorted(families[None])
+
+
+@pytest.mark.parametrize("model", ALL, **by_model)
+def test_a_subtree_brings_the_parents_that_the_target_lacks(model: Any, trees: Trees) -> None:
+    trees.plant(trees.target, model, *THEIRS)
+    nodes = trees.plant(trees.source, model, "s", "s.x", "s.a", "s.a.y", "s.a.sub", "s.a.sub.z")
+
+    report = trees.push(nodes["s.a.sub"])
+
+    assert report.created == {model._meta.label: 4}
+    assert below(trees.get_families(model), "s") == {"s": ["s.a"], "s.a": ["s.a.sub"], "s.a.sub": ["s.a.sub.z"]}
+
+
+@pytest.mark.parametrize("model", ALL, **by_model)
+def test_a_tree_that_grows_is_followed(model: Any, trees: Trees) -> None:
+    trees.plant(trees.target, model, *THEIRS)
+    nodes = trees.plant(trees.source, model, "s", "s.a", "s.b")
+    trees.push(nodes["s"])
+    trees.grow(trees.target, model, "s.theirs", self_on(trees.target, model, "s"))
+    trees.grow(trees.source, model, "s.c", nodes["s"])
+    trees.grow(trees.source, model, "s.a.d", nodes["s.a"])
+
+    report = trees.push(nodes["s"])
+
+    families = trees.get_families(model)
+    assert report.created == {model._meta.label: 2}
+    assert families["s"] == ["s.a", "s.b", "s.theirs", "s.c"] if model in MODELS else sorted(families["s"])
+    assert families["s.a"] == ["s.a.d"]
+
+
+def self_on(using: str, model: type[Model], code: str) -> Any:
+    """The node of this database."""
+    return model._base_manager.using(using).get(code=code)
+
+
+@pytest.mark.parametrize("model", MODELS, **by_model)
+def test_a_node_that_moves_to_another_parent_takes_what_stands_below_it_along(model: Any, trees: Trees) -> None:
+    trees.plant(trees.target, model, *THEIRS)
+    nodes = trees.plant(trees.source, model, "s", "s.a", "s.a.b", "s.a.b.c", "s.d", "s.d.e")
+    trees.push(nodes["s"])
+    trees.grow(trees.target, model, "theirs", self_on(trees.target, model, "s.a.b.c"))
+    trees.move(model, "s.a.b", "s.d", "first-child")
+
+    report = trees.push(nodes["s"])
+
+    assert report.updated == {model._meta.label: 1}
+    assert below(trees.get_families(model), "s") == {
+        "s": ["s.a", "s.d"],
+        "s.d": ["s.a.b", "s.d.e"],
+        "s.a.b": ["s.a.b.c"],
+        "s.a.b.c": ["theirs"],
+    }
+
+
+@pytest.mark.parametrize("model", MODELS, **by_model)
+def test_the_order_of_siblings_follows_and_those_of_the_target_stay_between(model: Any, trees: Trees) -> None:
+    nodes = trees.plant(trees.source, model, "s", "s.a", "s.a.x", "s.b", "s.c")
+    trees.push(nodes["s"])
+    trees.grow(trees.target, model, "s.theirs", self_on(trees.target, model, "s"))
+    trees.move(model, "s.c", "s.a", "left")
+
+    report = trees.push(nodes["s"])
+
+    families = trees.get_families(model)
+    assert report.updated == {model._meta.label: 1}
+    assert families["s"] == ["s.c", "s.a", "s.b", "s.theirs"]
+    assert families["s.a"] == ["s.a.x"]
+
+
+@pytest.mark.parametrize("model", MODELS, **by_model)
+def test_a_node_that_changes_its_place_and_its_name_is_one_update(model: Any, trees: Trees) -> None:
+    nodes = trees.plant(trees.source, model, "s", "s.a", "s.b", "s.c")
+    trees.push(nodes["s"])
+    trees.move(model, "s.c", "s.a", "left")
+    model._base_manager.using(trees.source).filter(code="s.c").update(name="changed")
+
+    report = trees.push(nodes["s"])
+
+    assert report.updated == {model._meta.label: 1}
+    assert report.unchanged == {model._meta.label: 3}
+    assert self_on(trees.target, model, "s.c").name == "changed"
+    assert trees.get_families(model)["s"] == ["s.c", "s.a", "s.b"]
+
+
+@pytest.mark.parametrize("model", SORTED, **by_model)
+def test_a_new_name_brings_a_node_to_its_place_among_those_of_the_target(model: Any, trees: Trees) -> None:
+    trees.plant(trees.target, model, "s", "s.b")
+    nodes = trees.plant(trees.source, model, "s", "s.a", "s.c")
+    trees.push(nodes["s"])
+    with working_on(trees.source):
+        node = model.objects.get(code="s.a")
+        node.name = "s.z"
+        node.save()
+        if hasattr(model.objects, "fix_tree"):
+            model.objects.fix_tree(fix_paths=True)
+
+    report = trees.push(nodes["s"])
+
+    assert report.updated == {model._meta.label: 1}
+    assert trees.get_families(model)["s"] == ["s.b", "s.c", "s.a"]
+
+
+@pytest.mark.parametrize("model", ALL, **by_model)
+def test_pruning_closes_the_tree_over_what_is_gone(model: Any, trees: Trees) -> None:
+    trees.plant(trees.target, model, *THEIRS)
+    nodes = trees.plant(trees.source, model, "s", "s.a", "s.a.b", "s.a.c", "s.d", "s.d.e")
+    trees.push(nodes["s"])
+    with working_on(trees.source):
+        model.objects.get(code="s.a").delete()
+        model.objects.get(code="s.d.e").delete()
+
+    kept = trees.push(nodes["s"])
+    report = trees.push(nodes["s"], prune=True)
+
+    assert kept.deleted == {}
+    assert report.deleted == {model._meta.label: 4}
+    assert below(trees.get_families(model), "s") == {"s": ["s.d"]}
+    assert below(trees.get_families(model), "t") == {"t": ["t.a", "t.c"], "t.a": ["t.a.b"]}
+
+
+@pytest.mark.parametrize("model", PLAIN, **by_model)
+def test_pruning_stops_at_a_node_that_only_the_target_has(model: Any, trees: Trees) -> None:
+    nodes = trees.plant(trees.source, model, "s", "s.a", "s.a.b")
+    trees.push(nodes["s"])
+    trees.grow(trees.target, model, "theirs", self_on(trees.target, model, "s.a.b"))
+    before = trees.get_positions(model)
+    with working_on(trees.source):
+        model.objects.get(code="s.a").delete()
+
+    with pytest.raises(GestoreSyncError, match=rf"trees\.{model.__name__}"):
+        trees.synchronize(nodes["s"], prune=True)
+
+    assert trees.get_positions(model) == before
+
+
+@pytest.mark.parametrize("model", PLAIN, **by_model)
+def test_everything_changes_in_one_push(model: Any, trees: Trees) -> None:
+    trees.plant(trees.target, model, *THEIRS)
+    nodes = trees.plant(trees.source, model, "s", "s.a", "s.a.b", "s.c", "s.c.d", "s.c.d.e", "s.f")
+    trees.push(nodes["s"])
+    trees.move(model, "s.c.d", "s.a", "first-child")
+    trees.move(model, "s.f", "s.a", "left")
+    with working_on(trees.source):
+        model.objects.get(code="s.c").delete()
+    trees.grow(trees.source, model, "new", self_on(trees.source, model, "s.f"))
+    trees.move(model, "s.a.b", "new", "first-child")
+
+    trees.push(nodes["s"], prune=True)
+
+    source = trees.get_families(model, trees.source)
+    assert below(trees.get_families(model), "s") == below(source, "s")
+    assert source["s"] == ["s.f", "s.a"]
+
+
+def test_a_dry_run_tells_of_a_move_and_writes_nothing(trees: Trees) -> None:
+    nodes = trees.plant(trees.source, PathNode, "s", "s.a", "s.b")
+    trees.push(nodes["s"])
+    before = trees.get_positions(PathNode)
+    trees.move(PathNode, "s.b", "s.a", "left")
+
+    report = trees.synchronize(nodes["s"], dry_run=True)
+
+    assert report.updated == {"trees.PathNode": 1}
+    assert trees.get_positions(PathNode) == before
+
+
+# Objects in several tables, and what hangs on a node
+
+
+def plant_pages(trees: Trees, using: str) -> dict[str, Any]:
+    """A tree of pages of three kinds, with a remark on each."""
+    with working_on(using):
+        root = Page.objects.add_root({"code": "s"})
+        article = Article.objects.add_child(root, {"code": "article", "body": "text"})
+        review = Review.objects.add_child(article, {"code": "review", "body": "text", "stars": 3})
+        page = Page.objects.add_child(review, {"code": "page"})
+    pages = {"s": root, "article": article, "review": review, "page": page}
+    for code, node in pages.items():
+        Remark.objects.using(using).create(page_id=node.pk, text=code)
+    return pages
+
+
+@pytest.mark.parametrize("start", ["s", "review"])
+def test_nodes_of_several_tables_arrive_with_all_that_they_are(start: str, trees: Trees) -> None:
+    trees.plant(trees.target, Page, *THEIRS)
+    pages = plant_pages(trees, trees.source)
+
+    trees.push(pages[start])
+
+    families = trees.get_families(Page)
+    assert below(families, "s") == {"s": ["article"], "article": ["review"], "review": ["page"]}
+    assert self_on(trees.target, Review, "review").stars == 3
+    assert self_on(trees.target, Article, "article").body == "text"
+    remarks = dict(Remark.objects.using(trees.target).values_list("text", "page__code"))
+    owned = list(pages)[list(pages).index(start) :]
+    assert remarks == {code: code for code in owned}
+
+
+def test_a_place_and_its_city_arrive_in_one_tree(trees: Trees) -> None:
+    trees.plant(trees.target, Place, *THEIRS)
+    with working_on(trees.source):
+        root = Place.objects.create(code="s")
+        City.objects.create(code="city", mayor="Ann", parent=root)
+        root.refresh_from_db()
+
+    trees.push(root)
+
+    assert below(trees.get_families(Place), "s") == {"s": ["city"]}
+    assert self_on(trees.target, City, "city").mayor == "Ann"
+
+
+# Room
+
+
+def test_a_node_that_finds_no_room_on_the_target_is_named_and_nothing_is_written(trees: Trees) -> None:
+    trees.plant(trees.target, PathShort, "s", *(f"s.theirs{number}" for number in range(9)))
+    nodes = trees.plant(trees.source, PathShort, "s", "s.a")
+    before = trees.get_positions(PathShort)
+
+    with pytest.raises(WriteFailed, match=r"trees\.PathShort\.\d+ finds no room among its siblings"):
+        trees.synchronize(nodes["s"])
+
+    assert trees.get_positions(PathShort) == before
+
+
+@pytest.mark.parametrize("model", [SetNode, ListNode, Genre, PathDeep], **by_model)
+def test_a_tree_of_five_thousand_generations_arrives(model: Any, trees: Trees) -> None:
+    trees.plant(trees.target, model, *THEIRS)
+    root = make_chain(model, trees.source, 5000)
+
+    trees.synchronize(root)
+
+    codes = model._base_manager.using(trees.target).filter(code__startswith="n")
+    parents = read_parents(model, trees.target, list(codes.values_list("pk", flat=True)))
+    by_pk = dict(codes.values_list("pk", "code"))
+    assert {by_pk[pk]: by_pk.get(parent) for pk, parent in parents.items()} == {
+        f"n{number}": f"n{number - 1}" if number else None for number in range(5000)
+    }
+
+
+def read_parents(model: type[Model], using: str, pks: Sequence[Any]) -> dict[Any, Any]:
+    return {pk: node.parent for pk, node in get_adapter(model).read(model, using, pks).items()}
+
+
+def make_chain(model: Any, using: str, length: int) -> Any:
+    """A tree in which every node but the last has one child, written in one go."""
+    names = get_adapter(model).position_fields(model)
+    link = get_adapter(model).parent_field(model)
+    nodes = []
+    for number in range(length):
+        depth = number if model is Genre else number + 1
+        values = {
+            PathDeep: ("1" * (number + 1), depth, int(number < length - 1)),
+            SetNode: (1, number + 1, 2 * length - number, depth),
+            Genre: (1, number + 1, 2 * length - number, depth),
+            ListNode: (1,),
+        }[model]
+        node = model(pk=number + 1, code=f"n{number}", **dict(zip(names, values, strict=True)))
+        if link and number:
+            setattr(node, f"{link}_id", number)
+        nodes.append(node)
+    model._base_manager.using(using).bulk_create(nodes)
+    return nodes[0]
