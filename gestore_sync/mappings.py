@@ -76,6 +76,7 @@ class MappingStore:
         found = get_queryset(Origin, self.place).filter(uuid=self.uuid).values_list("pk", flat=True).first()
         self.origin: int | None = found
         self._mirror = self._find_mirror()
+        self._writer = get_writer(self.place)
 
     def _find_mirror(self) -> int | None:
         """The target's own origin, as the source knows it where the target has pushed to the source."""
@@ -125,7 +126,6 @@ class MappingStore:
         known = {
             key: mapping for key, mapping in self.find(model, [row[0] for row in rows]).items() if not mapping.mirrored
         }
-        writer = get_writer(self.place)
         fields = [IdMapping._meta.get_field(name) for name in FIELDS]
         fresh = [
             (
@@ -146,9 +146,9 @@ class MappingStore:
             if key in known
         ]
         if fresh:
-            writer.insert(IdMapping, fields, fresh)  # type: ignore[arg-type]
+            self._writer.insert(IdMapping, fields, fresh)  # type: ignore[arg-type]
         if changed:
-            writer.update(IdMapping, fields[4:], changed)  # type: ignore[arg-type]
+            self._writer.update(IdMapping, fields[4:], changed)  # type: ignore[arg-type]
 
     def forget(self, model: type[Model], targets: Sequence[Key]) -> None:
         """Drop the mappings to these rows of the target."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from django.db import connections, router
 from django.db.migrations.executor import MigrationExecutor
@@ -11,27 +11,45 @@ from django.db.models import Model
 from gestore_sync.exceptions import SchemaMismatch
 from gestore_sync.refs import get_table
 
+COLUMNS_SQL = """
+    SELECT table_name, lower(column_name) FROM information_schema.columns
+    WHERE table_schema = ANY(current_schemas(false)) AND table_name = ANY(%s)
+"""
 
-def check_schema(using: str, models: Iterable[type[Model]]) -> None:
+
+def check_schema(using: str, models: Sequence[type[Model]]) -> None:
     """Raise :class:`SchemaMismatch` that names the first missing table or column, and the migration to run."""
-    connection = connections[using]
-    with connection.cursor() as cursor:
-        tables = {info.name for info in connection.introspection.get_table_list(cursor)}
-        for model in models:
-            table = get_table(model)
-            if table not in tables or not router.allow_migrate_model(using, model):
+    columns = read_columns(using, [get_table(model) for model in models])
+    for model in models:
+        known = columns.get(get_table(model))
+        if not known or not router.allow_migrate_model(using, model):
+            raise SchemaMismatch(
+                f"The target {using!r} has no table {model._meta.db_table!r} for {model._meta.label}. "
+                f"{advise(using, model)}"
+            )
+        for field in model._meta.local_concrete_fields:
+            if field.column is not None and field.column.lower() not in known:
                 raise SchemaMismatch(
-                    f"The target {using!r} has no table {model._meta.db_table!r} for {model._meta.label}. "
-                    f"{advise(using, model)}"
+                    f"The table {model._meta.db_table!r} of the target {using!r} has no column {field.column!r} "
+                    f"for {model._meta.label}.{field.name}. {advise(using, model)}"
                 )
-            described = connection.introspection.get_table_description(cursor, model._meta.db_table)
-            columns = {column.name.lower() for column in described}
-            for field in model._meta.local_concrete_fields:
-                if field.column is not None and field.column.lower() not in columns:
-                    raise SchemaMismatch(
-                        f"The table {model._meta.db_table!r} of the target {using!r} has no column {field.column!r} "
-                        f"for {model._meta.label}.{field.name}. {advise(using, model)}"
-                    )
+
+
+def read_columns(using: str, tables: Sequence[str]) -> dict[str, set[str]]:
+    """By table, the names of its columns in small letters; tables that are missing are left out."""
+    connection = connections[using]
+    found: dict[str, set[str]] = {}
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(COLUMNS_SQL, [list(tables)])
+            for table, column in cursor.fetchall():
+                found.setdefault(table, set()).add(column)
+            return found
+        existing = {info.name for info in connection.introspection.get_table_list(cursor)}
+        for table in existing.intersection(tables):
+            described = connection.introspection.get_table_description(cursor, table)
+            found[table] = {column.name.lower() for column in described}
+    return found
 
 
 def advise(using: str, model: type[Model]) -> str:

@@ -28,21 +28,22 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("links",),  # how models point at each other
     ("scope", "ordering"),  # what to follow, refer to, leave out; which model comes first
     ("reading", "transactions", "schema"),
+    ("generic",),
     ("subgraph", "plan", "translation"),  # the waist; links rewritten
     ("layouts", "origins", "parking", "failures"),
-    ("writers",),
+    ("writers.portable",),
     ("writers.*",),
+    ("writers",),
     ("mappings",),
     ("adapters.trees",),
     ("adapters.nested", "adapters.materialized"),
     ("adapters.*",),
-    ("walker", "constraints", "comparison"),  # root → subgraph
-    ("locators",),
-    ("lookup",),  # ref → counterpart
+    ("mentions", "locators", "comparison", "constraints"),
+    ("walker", "lookup"),  # root → subgraph; ref → counterpart
     ("needs", "places", "removals", "clashes"),
     ("narration",),
     ("planner",),  # subgraph → plan
-    ("sending", "trees"),
+    ("reservation", "sending", "trees"),
     ("executor",),  # plan → rows
     ("api", "terminal"),  # the front door; how it is shown
     ("checks", "management.options", "migrations.*"),
@@ -51,7 +52,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
 
 # The rooms that write rows, and those that may ask a writer to.
 WRITING = ("executor", "mappings", "origins", "writers", "writers.*")
-USING_WRITERS = (*WRITING, "adapters.trees")
+USING_WRITERS = (*WRITING, "adapters.trees", "reservation")
 
 # What commands are made of: whole modules, or single names.
 FRONT_DOOR = ("api", "conf", "exceptions", "management.options", "terminal")

@@ -111,7 +111,7 @@ TEXTS = {
 def test_any_text_arrives_exactly(sync: Sync) -> None:
     found = push_values(sync, {mark: ("text", text) for mark, text in TEXTS.items()})
 
-    assert found == {mark: (("str", text), ("str", text), False) for mark, text in TEXTS.items()}
+    assert found == {mark: (exact(text), exact(text), False) for mark, text in TEXTS.items()}
 
 
 VALUES = [

@@ -25,6 +25,7 @@ Content = dict[type[models.Model], Rows]
 
 APPS = ("kinds", "pgkinds", "auth", "contenttypes", "sites", "gestore_sync")
 OURS = ("kinds", "pgkinds", "auth", "contenttypes", "sites")
+PLAIN = (str, int, bool, type(None))
 WRITES = ("INSERT", "UPDATE", "DELETE", "COPY", "TRUNCATE")
 
 
@@ -45,13 +46,24 @@ def models_on(using: str, labels: tuple[str, ...] = APPS) -> list[type[models.Mo
 
 def content(using: str, labels: tuple[str, ...] = APPS) -> Content:
     """Return every row of every table, by model and primary key."""
-    found: Content = {}
-    for model in models_on(using, labels):
+    tables = models_on(using, labels)
+    found: Content = {model: {} for model in tables}
+    for model in find_filled(using, tables):
         fields = model._meta.local_concrete_fields
         nulls = [is_null(field.attname) for field in fields if isinstance(field, models.JSONField)]
         values = rows(model, using).values_list("pk", *(field.attname for field in fields), *nulls)
         found[model] = {row[0]: tuple(map(exact, row[1:])) for row in values}
     return found
+
+
+def find_filled(using: str, tables: list[type[models.Model]]) -> list[type[models.Model]]:
+    """Return the models that have rows, by one query."""
+    connection = connections[using]
+    names = [connection.ops.quote_name(model._meta.db_table) for model in tables]
+    parts = [f"SELECT {number} WHERE EXISTS (SELECT 1 FROM {name})" for number, name in enumerate(names)]
+    with connection.cursor() as cursor:
+        cursor.execute(" UNION ALL ".join(parts))
+        return [tables[number] for (number,) in cursor.fetchall()]
 
 
 def is_null(name: str) -> models.ExpressionWrapper:
@@ -61,6 +73,8 @@ def is_null(name: str) -> models.ExpressionWrapper:
 
 def exact(value: Any) -> Any:
     """Return a value that is equal to another only where type, sign and digits are those of the other."""
+    if type(value) in PLAIN:
+        return (type(value), value)
     if isinstance(value, memoryview):
         return ("bytes", bytes(value))
     if isinstance(value, dict):
@@ -75,7 +89,7 @@ def exact(value: Any) -> Any:
         return ("decimal", str(value))
     if isinstance(value, dt.datetime):
         return ("datetime", value.astimezone(dt.UTC).isoformat())
-    return (type(value).__name__, value)
+    return (type(value), value)
 
 
 def is_part(model: type[models.Model]) -> bool:

@@ -71,7 +71,8 @@ class Watch:
         before = self.picture()
         with pytest.raises(GestoreSyncError) as caught:
             self.synchronize(*roots, **options)
-        assert self.picture() == before, "the push has failed and yet the target has changed"
+        changes = describe_changes(before, self.picture())
+        assert not changes, f"the push has failed and yet the target has changed: {changes}"
         return caught.value
 
     def push_nothing(self, *roots: models.Model | str, **options: Any) -> api.Report:
@@ -128,6 +129,17 @@ def count_changes(before: Content, after: Content) -> dict[str, dict[str, int]]:
         for what, number in numbers.items():
             if number:
                 found[what][model._meta.label] = number
+    return found
+
+
+def describe_changes(before: Content, after: Content) -> dict[str, list[tuple[Any, Any, Any]]]:
+    """Return which rows differ, as ``(pk, before, after)`` by model."""
+    found: dict[str, list[tuple[Any, Any, Any]]] = {}
+    for model, old in before.items():
+        new = after[model]
+        for pk in sorted(old.keys() | new.keys(), key=str):
+            if old.get(pk) != new.get(pk):
+                found.setdefault(model._meta.label, []).append((pk, old.get(pk), new.get(pk)))
     return found
 
 
