@@ -14,7 +14,8 @@ from django.utils.translation import gettext as _
 
 from gestore_sync.adapters import load_adapters
 from gestore_sync.comparison import POLICIES
-from gestore_sync.conf import REACHES, get_databases
+from gestore_sync.conf import REACHES
+from gestore_sync.databases import can_connect, get_databases
 from gestore_sync.exceptions import (
     DatabaseUnavailable,
     GestoreSyncError,
@@ -26,7 +27,7 @@ from gestore_sync.exceptions import (
 from gestore_sync.executor import Executor
 from gestore_sync.failures import first_line
 from gestore_sync.links import LinkGraph, get_concrete
-from gestore_sync.mappings import MappingStore
+from gestore_sync.mappings import MappingStore, has_tables
 from gestore_sync.origins import make_own_origin
 from gestore_sync.plan import Report
 from gestore_sync.planner import Planner
@@ -146,7 +147,11 @@ class Push:
         raise AssertionError("unreachable")
 
     def _run_once(self) -> Report:
-        with read_snapshot(self.source), write_all_or_nothing(self.target):
+        # What is committed last must be what the other depends on: the rows before mappings that are kept at the
+        # source, and nothing that can fail after the rows where the mappings are among them.
+        reading, writing = read_snapshot(self.source), write_all_or_nothing(self.target)
+        first, second = (writing, reading) if has_tables(self.target) else (reading, writing)
+        with first, second:
             planner = self._make_planner()
             plan, report = planner.plan, planner.plan.report
             try:
@@ -157,6 +162,7 @@ class Push:
                     Executor(planner, self.progress).apply()
             except WriteFailed as error:
                 error.report = report
+                report.failures += [error.failure] if error.failure else []
                 raise
             finally:
                 plan.close()
@@ -264,13 +270,3 @@ def explain(error: Exception, source: str, target: str) -> GestoreSyncError:
             f"A database broke the run off: {first_line(error)}. Nothing was written; run again."
         )
     return WriteFailed(f"A database refused the run: {first_line(error)}. Nothing was written.")
-
-
-def can_connect(alias: str) -> bool:
-    """Whether the database answers."""
-    connection = connections[alias]
-    try:
-        connection.ensure_connection()
-        return bool(connection.is_usable())
-    except (OperationalError, InterfaceError):
-        return False

@@ -9,9 +9,8 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS
 
-from gestore_sync.exceptions import WrongDatabase, WrongSetting
+from gestore_sync.exceptions import WrongSetting
 
 
 def _is_names(value: Any) -> bool:
@@ -109,32 +108,3 @@ def find_remote() -> str | None:
     if remote is not None and remote not in settings.DATABASES:
         raise ImproperlyConfigured(f"SYNCHRO_REMOTE is {remote!r}, which is not in DATABASES.")
     return remote
-
-
-def get_databases(source: str | None, remote: str | None) -> tuple[str, str]:
-    """The aliases of source and target, with the defaults filled in.
-
-    Raises :class:`WrongDatabase` where an alias is unknown, no remote is set, or both name one database.
-    """
-    target = remote or find_remote()
-    if target is None:
-        raise WrongDatabase("No REMOTE database specified in settings.")
-    aliases = (source or DEFAULT_DB_ALIAS, target)
-    for alias in aliases:
-        if alias not in settings.DATABASES:
-            known = ", ".join(sorted(settings.DATABASES))
-            raise WrongDatabase(f"There is no database {alias!r} in DATABASES. The databases are: {known}.")
-    if _get_place(aliases[0]) == _get_place(aliases[1]):
-        raise WrongDatabase(
-            f"Source {aliases[0]!r} and target {aliases[1]!r} are the same database. Name another one with --remote."
-        )
-    return aliases
-
-
-def _get_place(alias: str) -> tuple[str, ...]:
-    from django.db import connections
-
-    of = connections[alias].settings_dict
-    options = of.get("OPTIONS") or {}
-    place = (of.get("ENGINE"), of.get("NAME"), of.get("HOST"), of.get("PORT"), options.get("service"))
-    return tuple(str(part or "") for part in place)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gestore_sync.plan import Report
@@ -43,7 +43,17 @@ class UnresolvedConflicts(GestoreSyncError):
 
 
 class WriteFailed(GestoreSyncError):
-    """The target refused a row; nothing was written."""
+    """The target refused a row; nothing was written. ``failure`` says which, where that is known."""
+
+    failure: dict[str, Any] | None = None
+
+    def __init__(self, message: str = "", *, failure: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.failure = failure
+
+
+class UnreadableValue(GestoreSyncError):
+    """A database holds a value that its field cannot read."""
 
 
 class DatabaseUnavailable(GestoreSyncError):

@@ -14,7 +14,8 @@ from gestore_sync.exceptions import GestoreSyncError, WriteFailed
 from gestore_sync.failures import Attempts
 from gestore_sync.identity import has_automatic_key
 from gestore_sync.layouts import Layout
-from gestore_sync.models import Origin, SyncRun
+from gestore_sync.models import SyncRun
+from gestore_sync.origins import get_origin
 from gestore_sync.parking import iter_parking_values
 from gestore_sync.plan import Change, Create, Delete, Detach, Note, Operation, Park, Plan, Release, Update
 from gestore_sync.planner import Planner
@@ -53,7 +54,7 @@ class Executor:
         """Write everything. Raises :class:`WriteFailed` that names the object that the target refuses."""
         started = timezone.now()
         self._defer_constraints()
-        self._make_origin()
+        self.store.origin = get_origin(self.store.place, self.store.uuid)
         for model in self.plan.models:
             self.trees.place(model, reserve_keys(self.planner, model, self.writer))
         for model, keys in self.plan.places.items():
@@ -263,19 +264,13 @@ class Executor:
 
     # Id mappings and the record of the run
 
-    def _make_origin(self) -> None:
-        """The origin that mappings are kept for, in the place where they are kept."""
-        identity: Any = self.store.uuid
-        origin, _ = Origin.objects.using(self.store.place).get_or_create(uuid=identity)
-        self.store.origin = origin.pk
-
     def _note(self, operation: Note) -> None:
         self.store.save(self._models[operation.label], operation.rows)
 
     def _record_run(self, started: Any) -> None:
         report = self.plan.report
         origin: Any = self.store.origin
-        SyncRun.objects.using(self.store.place).create(
+        run = SyncRun(
             origin_id=origin,
             remote=self.store.remote,
             roots=[str(ref) for ref in self.plan.roots],
@@ -283,3 +278,4 @@ class Executor:
             started=started,
             finished=timezone.now(),
         )
+        SyncRun.objects.using(self.store.place).bulk_create([run])

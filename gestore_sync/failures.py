@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from django.db import (
@@ -17,6 +18,7 @@ from django.db.models import Model
 
 from gestore_sync.exceptions import WriteFailed
 from gestore_sync.natural import natural_key_of
+from gestore_sync.plan import Failure
 from gestore_sync.reading import get_queryset
 from gestore_sync.refs import Key, Ref
 
@@ -56,10 +58,18 @@ class Attempts:
                 raise WriteFailed(
                     f"The target {self.target!r} refuses rows of {model._meta.label} together: {first_line(error)}."
                 ) from error
-            raise WriteFailed(
-                f"The target {self.target!r} refuses {self._describe(Ref(model, keys[0]), using or self.source)}: "
-                f"{first_line(error)}. Mend the object, or what it clashes with on the target."
-            ) from error
+            raise self._explain(Ref(model, keys[0]), using or self.source, error) from error
+
+    def _explain(self, ref: Ref, using: str, error: DatabaseError) -> WriteFailed:
+        instance = get_queryset(ref.model, using).filter(pk=ref.pk).first()
+        natural_key = natural_key_of(instance) if instance is not None else None
+        reason = first_line(error)
+        named = f"{ref} {natural_key!r}" if natural_key else str(ref)
+        return WriteFailed(
+            f"The target {self.target!r} refuses {named}: {reason}. "
+            "Mend the object, or what it clashes with on the target.",
+            failure=asdict(Failure(ref.model._meta.label, str(ref.pk), list(natural_key or ()) or None, reason)),
+        )
 
     def check_constraints(self) -> None:
         """Check now what the database would check at the commit, so that what is wrong can be named."""
@@ -67,12 +77,6 @@ class Attempts:
             connections[self.target].check_constraints(table_names=sorted(self._tables))
         except IntegrityError as error:
             raise WriteFailed(f"The target {self.target!r} refuses the rows: {first_line(error)}.") from error
-
-    @staticmethod
-    def _describe(ref: Ref, using: str) -> str:
-        instance = get_queryset(ref.model, using).filter(pk=ref.pk).first()
-        natural_key = natural_key_of(instance) if instance is not None else None
-        return f"{ref} {natural_key!r}" if natural_key else str(ref)
 
 
 def first_line(error: Exception) -> str:

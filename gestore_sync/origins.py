@@ -15,7 +15,15 @@ def make_own_origin(using: str) -> None:
     if Origin._meta.db_table not in connections[using].introspection.table_names():
         return
     if not get_queryset(Origin, using).filter(is_own=True).exists():
-        Origin.objects.using(using).create(is_own=True)
+        Origin.objects.using(using).bulk_create([Origin(is_own=True)])
+
+
+def get_origin(using: str, uuid: Any) -> int:
+    """The primary key of the origin with this identity; it is noted if it is not known yet."""
+    known = get_queryset(Origin, using).filter(uuid=uuid).values_list("pk", flat=True)
+    if not known:
+        Origin.objects.using(using).bulk_create([Origin(uuid=uuid)])
+    return int(known.all()[0])
 
 
 def seed_origin(using: str, **kwargs: Any) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 from django.db import connections
 from django.db.models import CompositePrimaryKey, F, IntegerField, Lookup, Model, Q, QuerySet
 
-from gestore_sync.refs import Key, iter_chunks, resolve_key_field
+from gestore_sync.exceptions import UnreadableValue
+from gestore_sync.refs import Key, Ref, iter_chunks, resolve_key_field
 
 KEYS_PER_QUERY = 50_000
 COMPOSITE_KEYS_PER_QUERY = 250
@@ -92,7 +93,30 @@ def iter_rows(
         rows = get_queryset(model, using).filter(match_keys(model, chunk))
         if narrow is not None:
             rows = narrow(rows)
-        yield from rows.values_list("pk", *paths)
+        try:
+            found = list(rows.values_list("pk", *paths))
+        except UNREADABLE as error:
+            name_unreadable(rows, paths, error)
+            raise
+        yield from found
+
+
+UNREADABLE = (ValueError, TypeError, ArithmeticError)
+"""What a field raises for a value of the database that it cannot read."""
+
+
+def name_unreadable(rows: QuerySet[Any], paths: Sequence[Any], error: Exception) -> None:
+    """Raise :class:`UnreadableValue` that names the first row and column that cannot be read."""
+    for path in paths:
+        for (pk,) in rows.values_list("pk"):
+            try:
+                list(rows.filter(pk=pk).values_list(path))
+            except UNREADABLE:
+                name = str(path).removeprefix("gestore_sync_")
+                raise UnreadableValue(
+                    f"{Ref(rows.model, pk)} of the database {rows.db!r} has a value in {name!r} that the field cannot "
+                    f"read: {error}. Mend it there. Nothing was written."
+                ) from error
 
 
 def iter_pointing(

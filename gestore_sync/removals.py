@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from django.db import models
+from django.db import connections, models
 from django.db.models import Model
 
 from gestore_sync.comparison import FAIL, LOCAL, REMOTE, is_other_object
@@ -23,7 +23,8 @@ from gestore_sync.locators import get_readers
 from gestore_sync.mappings import MappingStore, Sent
 from gestore_sync.plan import Conflict, Delete, Detach, Plan
 from gestore_sync.reading import find_existing, iter_composite_pointing, iter_pointing, iter_rows
-from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, make_key_set
+from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, get_table, make_key_set
+from gestore_sync.schema import check_schema
 from gestore_sync.scope import Role, find_reverse_role
 from gestore_sync.subgraph import Subgraph
 from gestore_sync.translation import Counterparts
@@ -95,7 +96,13 @@ class Removals:
             if scope.get_reverse_role(relation.link, Role.OWN, (relation.name,), belongs=True) is Role.OWN:
                 yield relation.link.model, [pk for pk, _ in self._iter_related(relation, keys)], False
 
+    @cached_property
+    def _tables(self) -> set[str]:
+        return set(connections[self._target].introspection.table_names())
+
     def _iter_pointing(self, link: Link, keys: Sequence[Key]) -> Iterable[tuple[Key, Key]]:
+        if get_table(link.model) not in self._tables:
+            return ()
         if link.kind == TREE:
             adapter = self._graph.find_adapter(link.model)
             return adapter.children(link.model, self._target, keys) if adapter else ()
@@ -105,7 +112,7 @@ class Removals:
 
     def _iter_related(self, relation: Relation, keys: Sequence[Key]) -> Iterable[tuple[Key, Key]]:
         of_type = find_type_filter(relation.link, [relation.content_type_model], self._type_ids)
-        if of_type is None:
+        if of_type is None or get_table(relation.link.model) not in self._tables:
             return
         ids = get_object_ids(relation.link, keys)
         name = relation.link.attnames[1]
@@ -133,11 +140,13 @@ class Removals:
             if all(sent.key not in existing for sent in of_row)
             and (any(sent.created for sent in of_row) or not created_only)
         }
-        return [key for key in gone if key in self._filter_ours(model, gone)] if gone else []
+        ours = self._filter_ours(model, gone) if gone else set()
+        return [key for key in gone if key in ours]
 
     def _filter_ours(self, model: type[Model], gone: dict[Key, Sent]) -> set[Key]:
         """Those rows that are still what we left there. One that was changed on the target is a conflict; one that is
         another object by now is none of ours."""
+        check_schema(self._target, [model])
         layout = self._get_layout(model)
         reader = next((reader for reader in get_readers(model, self._graph) if reader.identity.locates), None)
         identifying = {name for name in reader.get_names() if name} if reader is not None else set()

@@ -64,5 +64,5 @@ def advise(using: str, model: type[Model]) -> str:
         return f"The database router does not allow it there; leave it out with --ignore {model._meta.label}."
     return (
         f"Its migrations are recorded as applied there, or the app has none: compare the schema, then run "
-        f"manage.py migrate {label} --database {using}, or leave it out with --ignore {model._meta.label}."
+        f"manage.py migrate {label} --database {using}. What is no root can be left out: --ignore {model._meta.label}."
     )

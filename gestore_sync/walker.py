@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
+from django.db import DataError
 from django.db.models import Model
 
 from gestore_sync.exceptions import UnknownObject
@@ -51,7 +52,7 @@ class Walker:
     def walk(self, roots: Sequence[Ref]) -> Subgraph:
         """The subgraph of ``roots``. Raises :class:`UnknownObject` where one has no row."""
         for ref in roots:
-            if not find_existing(ref.model, self.using, [ref.pk]):
+            if not self._exists(ref):
                 raise UnknownObject(f"There is no {ref} in the database {self.using!r}.")
             if self.subgraph.get_members(ref.model, Role.OWN).add(ref.pk, 0, 0, 0):
                 self._frontier.setdefault((ref.model, Role.OWN), []).append(ref.pk)
@@ -67,6 +68,13 @@ class Walker:
         if not self.scope.connected:
             count_mentions(self.subgraph)
         return self.subgraph
+
+    def _exists(self, ref: Ref) -> bool:
+        """Whether there is such a row; a key that the database cannot even compare is none."""
+        try:
+            return bool(find_existing(ref.model, self.using, [ref.pk]))
+        except (DataError, OverflowError):
+            return False
 
     def _expand(self, model: type[Model], role: Role, keys: list[Key]) -> None:
         if role is Role.LOOK_UP:

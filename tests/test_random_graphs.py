@@ -3,10 +3,14 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from random import Random
 from typing import Any
 
 from django.db import models
+from django.db.models.signals import post_save
+from django.test import override_settings
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -240,6 +244,20 @@ def give_target_what_it_may_have(random: Random, sync: Sync) -> None:
                 model(**values).save(using=sync.target, force_insert=True)
 
 
+@contextmanager
+def hearing() -> Iterator[None]:
+    """Let a receiver of every model listen for the time of the block."""
+
+    def hear(**sent: Any) -> None:
+        """Do nothing."""
+
+    post_save.connect(hear, weak=False)
+    try:
+        yield
+    finally:
+        post_save.disconnect(hear)
+
+
 def compare(found: State, expected: State) -> list[str]:
     """Return what differs, in words."""
     differences = [f"missing: {key}" for key in expected.keys() - found.keys()]
@@ -276,10 +294,21 @@ def push_and_compare(sync: Sync, roots: list[models.Model], held: State, sent: s
         HealthCheck.data_too_large,
     ],
 )
-@given(seed=st.integers(0, 10**9))
-def test_any_graph_arrives_as_it_is_and_follows_its_changes(pair: Pair, seed: int) -> None:
+@given(
+    seed=st.integers(0, 10**9),
+    batch_size=st.sampled_from([1, 2, 10_000]),
+    signals=st.sampled_from(["none", "raw"]),
+)
+def test_any_graph_arrives_as_it_is_and_follows_its_changes(
+    pair: Pair, seed: int, batch_size: int, signals: str
+) -> None:
     random = Random(seed)
-    with rolled_back(pair.source, pair.target), watched(pair) as sync:
+    with (
+        rolled_back(pair.source, pair.target),
+        watched(pair) as sync,
+        override_settings(GESTORE_SYNC={"BATCH_SIZE": batch_size, "SIGNALS": signals}),
+        hearing(),
+    ):
         renumber_content_types(sync.target)
         Maker(random, sync.target, "theirs").make_graph(most=2)
         maker = Maker(random, sync.source, "ours")

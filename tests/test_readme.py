@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import inspect
 import io
 import json
 import os
@@ -15,6 +14,7 @@ from argparse import Action
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -40,10 +40,11 @@ COMMANDS = [path.stem for path in (ROOT / "gestore_sync/management/commands").gl
 STORY = (
     *("guide-sites", "guide-team", "guide-organization", "guide-scope", "settings-example", "settings-identity"),
     *("conflict-push", "conflict-changes", "conflict-told", "prune-changes", "prune-push", "report-json", "api"),
+    "adapter",
 )
 FIRST_PUSH = ("first-install", "first-settings", "first-push")
 MODELS = ("natural-keys", "skip")
-OTHERS = ("make", "adapter")
+OTHERS = ("make",)
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,8 @@ def play_step(step: list[str] | str) -> tuple[str, int]:
         try:
             if isinstance(step, list):
                 execute_from_command_line(step)
+            elif "(Adapter)" in step:
+                play_adapter(step)
             elif "GESTORE_SYNC" in step:
                 play_settings(step)
             else:
@@ -147,6 +150,44 @@ def play_settings(text: str) -> None:
     with override_settings(**{name: value for name, value in given.items() if name.isupper()}):
         execute_from_command_line(["manage.py", "check", "--fail-level=WARNING"])
         execute_from_command_line(["manage.py", "synchronize", "--root", "campus.Organization.1", "--dry-run"])
+
+
+def play_adapter(text: str) -> None:
+    """Push folders that campus does not have, with an adapter of the project's own, three times."""
+    from django.db import connections, models
+
+    module = sys.modules["testproject.campus.adapters"] = ModuleType("testproject.campus.adapters")
+    exec(text, vars(module))
+
+    class Folder(models.Model):
+        slug = models.CharField(max_length=20)
+        parent = models.ForeignKey("self", models.CASCADE, null=True)
+        full_path = models.CharField(max_length=100, unique=True)
+
+        class Meta:
+            app_label = "campus"
+
+    for using in ("default", "remote"):
+        with connections[using].schema_editor() as editor:
+            editor.create_model(Folder)
+    Folder.objects.using("remote").create(slug="maps", full_path="maps")
+    books = Folder.objects.create(pk=11, slug="books", full_path="books")
+    old = Folder.objects.create(pk=12, slug="old", parent=books, full_path="books/old")
+    new = Folder.objects.create(pk=13, slug="new", parent=books, full_path="books/new")
+    Folder.objects.create(pk=14, slug="europe", parent=old, full_path="books/old/europe")
+
+    def push() -> None:
+        print(gestore_sync.api.synchronize([books]).message)
+        print(*Folder.objects.using("remote").order_by("pk").values_list("full_path", flat=True))
+
+    with override_settings(GESTORE_SYNC={"ADAPTERS": ["testproject.campus.adapters.FolderAdapter"]}):
+        push()
+        Folder.objects.filter(pk=new.pk).update(full_path="-")
+        Folder.objects.filter(pk=old.pk).update(slug="new", full_path="books/new")
+        Folder.objects.filter(pk=new.pk).update(slug="old", full_path="books/old")
+        Folder.objects.filter(pk=14).update(full_path="books/new/europe")
+        push()
+        push()
 
 
 if __name__ == "__main__":
@@ -309,17 +350,23 @@ def test_the_example_of_skipped_fields_names_fields() -> None:
     assert model.check(databases=[]) == []
 
 
-@isolate_apps("testproject.campus")
-def test_the_example_of_an_adapter_is_an_adapter() -> None:
-    defined = make_models("adapter")
+def test_the_example_of_an_adapter_keeps_paths_right(story: dict[str, list[tuple[str, int]]]) -> None:
+    [(printed, _)] = story["adapter"]
 
-    [adapter] = [
-        value
-        for value in defined.values()
-        if isinstance(value, type) and issubclass(value, Adapter) and value.__module__ == defined["__name__"]
+    assert printed.splitlines() == [
+        "Synchronization performed successfully.",
+        "maps books books/old books/new books/old/europe",
+        "Synchronization performed successfully.",
+        "maps books books/new books/old books/new/europe",
+        "No changes since last synchronization.",
+        "maps books books/new books/old books/new/europe",
     ]
-    assert not inspect.isabstract(adapter)
-    assert not adapter().handles(apps.get_model("campus.Tag"))
+
+
+def test_every_method_of_an_adapter_is_named() -> None:
+    methods = [name for name in vars(Adapter) if not name.startswith("_")]
+
+    assert sorted(row[0].astext() for row in find_table("method")) == sorted(methods)
 
 
 @pytest.mark.parametrize("name", ["settings-example", "settings-identity"])

@@ -2,9 +2,16 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from random import Random
+from typing import Any
 
 import pytest
 from django.db import models
+from django.db.models import Value
+from django.test import override_settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from gestore_sync.exceptions import GestoreSyncError
 from tests.conftest import DATABASES, Pair
@@ -24,9 +31,10 @@ from tests.kinds.models import (
     Token,
     Topic,
     Turn,
+    Wagon,
     Wife,
 )
-from tests.kinds.pushing import Sync, content, restart_numbers, watched
+from tests.kinds.pushing import Sync, content, restart_numbers, rolled_back, rows, watched
 from tests.pgkinds.models import Crate, Step
 
 POSTGRESQL = pytest.param(
@@ -68,8 +76,12 @@ EXCHANGES = {
 }
 
 
+@pytest.mark.parametrize("batch_size", [2, 10_000])
 @pytest.mark.parametrize("exchange", EXCHANGES.values(), ids=EXCHANGES.keys())
-def test_unique_positions_that_trade_places_do_not_clash(sync: Sync, exchange: dict[str, int]) -> None:
+def test_unique_positions_that_trade_places_do_not_clash(
+    sync: Sync, settings: Any, exchange: dict[str, int], batch_size: int
+) -> None:
+    settings.GESTORE_SYNC = {"BATCH_SIZE": batch_size}
     make_crowd(sync.target, Turn, Queue)
     queue = make(Queue, sync.source, name="ours")
     before = {"a": 1, "b": 2, "c": 3, "d": 4}
@@ -506,6 +518,103 @@ def test_required_one_to_one_links_trade_places(sync: Sync) -> None:
         (pks["second"], "second", "first"),
     }
     sync.assert_nothing_to_do(first, second)
+
+
+@pytest.mark.parametrize("batch_size", [2, 10_000])
+@pytest.mark.parametrize("order", ["abc", "cba", "bca", "xabc", "axbc", "abcx"])
+def test_a_chain_of_unique_links_to_its_own_model_is_rearranged(
+    sync: Sync, settings: Any, order: str, batch_size: int
+) -> None:
+    settings.GESTORE_SYNC = {"BATCH_SIZE": batch_size}
+    make_crowd(sync.target, Queue, Wagon)
+    queue = make(Queue, sync.source, name="ours")
+    chain(sync, queue, "abc")
+    sync.push(queue)
+    chain(sync, queue, order)
+
+    sync.push(queue)
+
+    ours = sync.on_target(Wagon).filter(queue__name="ours")
+    assert set(ours.values_list("name", "behind__name")) == {*zip(order[1:], order, strict=False), (order[0], None)}
+    sync.assert_nothing_to_do(queue)
+
+
+def chain(sync: Sync, queue: Queue, order: str) -> None:
+    """Put wagons into this order on the source, and make those that are not there."""
+    wagons = {name: sync.on_source(Wagon).filter(name=name).first() for name in order}
+    sync.on_source(Wagon).update(behind=None)
+    before = None
+    for name in order:
+        wagon = wagons[name] or make(Wagon, sync.source, queue=queue, name=name)
+        sync.on_source(Wagon).filter(pk=wagon.pk).update(behind=before)
+        before = wagon
+
+
+# Anything at all
+
+LETTERS = "abcdefgh"
+UNIQUE = {Turn: "position", Rank: "position", Letterbox: "letter", Isbn: "code", Topic: "title"}
+
+
+def draw_values(random: Random, model: type[models.Model], number: int) -> list[Any]:
+    """Return values that are unique for a model."""
+    places = random.sample(range(1, 9), number)
+    if UNIQUE[model] == "position":
+        return places
+    letters = [LETTERS[place - 1] for place in places]
+    return letters if model is Letterbox else [random.choice([str.lower, str.upper])(letter) for letter in letters]
+
+
+def rearrange(random: Random, sync: Sync, queue: Queue) -> None:
+    """Give unique values anew to what a queue has on the source, and add and remove some of it."""
+    for model, column in UNIQUE.items():
+        for instance in sync.on_source(model).order_by("pk"):
+            if random.random() < 0.2:
+                instance.delete()
+        kept = list(sync.on_source(model).order_by("pk"))
+        for number, instance in enumerate(kept):
+            free = 20_000 + number if column == "position" else chr(0x4E00 + number)
+            sync.on_source(model).filter(pk=instance.pk).update(**{column: free})
+        values = draw_values(random, model, min(8, len(kept) + random.randint(0, 3)))
+        for instance, value in zip(kept, values, strict=False):
+            sync.on_source(model).filter(pk=instance.pk).update(**{column: value})
+        for value in values[len(kept) :]:
+            make(model, sync.source, queue=queue, **{column: value})
+    sync.on_source(Address).update(is_default=False)
+    addresses = [*sync.on_source(Address), make(Address, sync.source, queue=queue)]
+    sync.on_source(Address).filter(pk=random.choice(addresses).pk).update(is_default=True)
+
+
+def arrangement(using: str) -> set[tuple[Any, ...]]:
+    """Return what our queue has on a database."""
+    found = set(rows(Address, using).filter(queue__name="ours").values_list("street", "is_default"))
+    for model, column in UNIQUE.items():
+        texts = [field.name for field in model._meta.fields if field.name in ("name", "text")]
+        names = (Value(model.__name__), column, *texts)
+        found |= set(rows(model, using).filter(queue__name="ours").values_list(*names))
+    return found
+
+
+@hypothesis_settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(seed=st.integers(0, 10**9), batch_size=st.sampled_from([1, 3, 10_000]))
+def test_unique_values_can_be_rearranged_in_any_way(pair: Pair, seed: int, batch_size: int) -> None:
+    random = Random(seed)
+    with (
+        rolled_back(pair.source, pair.target),
+        watched(pair) as sync,
+        override_settings(GESTORE_SYNC={"BATCH_SIZE": batch_size}),
+    ):
+        make_crowd(sync.target, Queue, Turn, Rank, Isbn, Topic, Address)
+        queue = make(Queue, sync.source, name="ours")
+        for _ in range(3):
+            rearrange(random, sync, queue)
+
+            sync.push(queue, prune=True)
+
+            assert arrangement(sync.target) == arrangement(sync.source)
+            sync.assert_nothing_to_do(queue, prune=True)
 
 
 # Numbers

@@ -29,6 +29,7 @@ from tests.kinds.models import (
     Device,
     Painted,
     Picture,
+    Quoted,
     Rect,
     Rule,
     Stamped,
@@ -422,6 +423,26 @@ def test_an_image_arrives_with_its_measures_where_there_is_no_file(sync: Sync) -
     found = sync.on_target(Picture).values_list("image", "width", "height").get()
     assert found == ("pictures/gone ü.png", 640, 480)
     sync.assert_nothing_to_do(box)
+
+
+def test_names_that_need_quotes_are_quoted(sync: Sync) -> None:
+    make_crowd(sync.target, Quoted, Box)
+    box = make(Box, sync.source, name="ours")
+    first, second = (make(Quoted, sync.source, order=box, select=text, user=n) for n, text in enumerate("ab"))
+    sync.push(box)
+    for instance, number in ((first, 9), (second, 0), (first, 1)):
+        instance.user = number
+        instance.save()
+
+    report = sync.push(box)
+
+    assert report.updated == {"kinds.Quoted": 2}
+    ours = sync.on_target(Quoted).filter(order__name="ours")
+    assert dict(ours.values_list("select", "user")) == {"a": 1, "b": 0}
+    sync.on_source(Quoted).filter(select="a").delete()
+    sync.push(box, prune=True)
+    assert set(ours.values_list("select", "user")) == {("b", 0)}
+    sync.assert_nothing_to_do(box, prune=True)
 
 
 # Columns that fill themselves

@@ -128,3 +128,20 @@ class Place(Named, MPTTModel):
 
 class City(Place):
     mayor = models.CharField(max_length=40, default="")
+
+
+# A tree of nobody's library
+
+
+class Folder(models.Model):
+    """What the guide's example of an adapter is for."""
+
+    slug = models.SlugField(max_length=40)
+    parent = models.ForeignKey("self", models.CASCADE, null=True, related_name="folders")
+    full_path = models.CharField(max_length=200, unique=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["parent", "slug"], name="folder_in_parent")]
+
+    def __str__(self) -> str:
+        return self.full_path

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from django.contrib.contenttypes.fields import GenericRelation
 from django.db import models
 
-from tests.kinds.models.links import Currency, Person
+from tests.kinds.models.links import Currency, Note, Person
 
 
 class Place(models.Model):
-    """The top of three levels."""
+    """The top of three levels, with a link to what hangs on the middle, and a generic relation."""
 
     name = models.CharField(max_length=50)
+    speciality = models.ForeignKey("Dish", on_delete=models.SET_NULL, null=True, related_name="+")
+    notes = GenericRelation(Note)
 
 
 class Restaurant(Place):

@@ -89,6 +89,20 @@ class Planet(models.Model):
     name = models.CharField(max_length=50)
 
 
+class Moment(models.Model):
+    """A point in time as its primary key."""
+
+    at = models.DateTimeField(primary_key=True)
+    name = models.CharField(max_length=50)
+
+
+class Event(models.Model):
+    """Links to a point in time."""
+
+    moment = models.ForeignKey(Moment, on_delete=models.CASCADE)
+    name = models.CharField(max_length=50)
+
+
 class Galaxy(models.Model):
     """An automatic big integer."""
 

@@ -130,3 +130,11 @@ class Wife(models.Model):
 
     name = models.CharField(max_length=50)
     husband = models.OneToOneField(Husband, on_delete=models.CASCADE, related_name="+")
+
+
+class Wagon(models.Model):
+    """A train as a chain of unique links to its own model."""
+
+    queue = models.ForeignKey(Queue, on_delete=models.CASCADE)
+    name = models.CharField(max_length=50)
+    behind = models.OneToOneField("self", on_delete=models.SET_NULL, null=True, related_name="+")

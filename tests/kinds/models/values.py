@@ -156,6 +156,17 @@ class Stamped(models.Model):
     day = models.DateField(auto_now=True)
 
 
+class Quoted(models.Model):
+    """Names of table and columns that need quotes."""
+
+    order = models.ForeignKey(Box, on_delete=models.CASCADE, db_column="group")
+    select = models.CharField(max_length=50, db_column="camelCase Name")
+    user = models.IntegerField(null=True, unique=True, db_column="it's")
+
+    class Meta:
+        db_table = "kinds Quoted-Rows"
+
+
 class Loud(models.Model):
     """Saving changes its text."""
 
