@@ -7,6 +7,9 @@ import uuid
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+KEY_LENGTH = 500
+"""As long a key, with what is beside it in an index, as MySQL and MariaDB take."""
+
 
 class Origin(models.Model):
     """The identity of one installation's database, so that several can push to one target."""
@@ -32,7 +35,7 @@ class SyncRun(models.Model):
     """One run that wrote something: what was asked and what was done. Written in the transaction of the rows."""
 
     origin = models.ForeignKey(Origin, models.CASCADE, verbose_name=_("origin"))
-    remote = models.CharField(_("remote"), max_length=200, blank=True)
+    remote = models.CharField(_("remote"), max_length=64, blank=True)
     roots = models.JSONField(_("roots"), default=list)
     counts = models.JSONField(_("counts"), default=dict)
     started = models.DateTimeField(_("started"))
@@ -57,10 +60,10 @@ class IdMapping(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     origin = models.ForeignKey(Origin, models.CASCADE, verbose_name=_("origin"), db_index=False)
-    remote = models.CharField(_("remote"), max_length=200, blank=True)
+    remote = models.CharField(_("remote"), max_length=64, blank=True)
     model = models.CharField(_("model"), max_length=200)
-    source_pk = models.TextField(_("primary key at the origin"))
-    target_pk = models.TextField(_("primary key here"))
+    source_pk = models.CharField(_("primary key at the origin"), max_length=KEY_LENGTH)
+    target_pk = models.CharField(_("primary key here"), max_length=KEY_LENGTH)
     created = models.BooleanField(_("created by a run"), default=False)
     digests = models.BinaryField(_("digests"), default=b"")
 

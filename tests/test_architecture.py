@@ -27,7 +27,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("identity", "adapters"),  # what identifies an object; what trees need
     ("links",),  # how models point at each other
     ("scope", "ordering"),  # what to follow, refer to, leave out; which model comes first
-    ("reading", "transactions", "schema"),
+    ("databases", "reading", "transactions", "schema"),  # everything that asks a database
     ("generic",),
     ("subgraph", "plan", "translation"),  # the waist; links rewritten
     ("layouts", "origins", "parking", "failures"),
