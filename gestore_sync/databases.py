@@ -46,7 +46,7 @@ def are_same(one: str, other: str) -> bool:
         files = [Path(str(connections[alias].settings_dict["NAME"])) for alias in (one, other)]
         return all(file.exists() for file in files) and bool(files[0].samefile(files[1]))
     if connections[one].vendor == "postgresql" and can_connect(one) and can_connect(other):
-        return ask_server(one) == ask_server(other)
+        return bool(ask_server(one) == ask_server(other))
     return False
 
 

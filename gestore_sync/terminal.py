@@ -121,6 +121,17 @@ def iter_conflict_lines(conflict: Mapping[str, Any]) -> Iterator[str]:
         yield f"    {name}: {mine!r} | {theirs!r}"
 
 
-def to_json(document: Mapping[str, Any]) -> str:
-    """One JSON object; values that JSON has no form for are texts."""
-    return json.dumps(document, default=str, ensure_ascii=False)
+def write_report(report: Report | None, stream: Any, form: str, *, error: str | None = None) -> None:
+    """Print a report in the form "text" or "json". With ``error`` the run failed, and what is known is printed.
+
+    JSON is one object; values that it has no form for are texts.
+    """
+    if form == "json":
+        document = (report or Report()).as_dict()
+        if error is not None:
+            document["error"] = error
+        stream.write(json.dumps(document, default=str, ensure_ascii=False))
+    elif report is not None:
+        print_report(report, stream)
+        if error is None:
+            stream.write(report.message)

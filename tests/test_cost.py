@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,12 @@ from django.db.models.query import QuerySet
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
-from gestore_sync import api
 from tests.conftest import Pair
 from tests.kinds.making import make
 from tests.policies.models import Article, Brand, Depot, Parcel, Remark, Scan, Shift, Truck, Vehicle, Worker
 from tests.policies.watching import Watch, watched
 
-FEW, MANY = 16, 1700
+FEW, MANY = 15, 1500  # about 100 and 10,000 objects
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -34,7 +34,7 @@ def watch(pair: Pair) -> Iterator[Watch]:
 
 
 def make_depot(using: str, name: str, size: int) -> Depot:
-    """Make a depot with this many rows of each of six models, and a worker and a remark for each."""
+    """Make a depot with this many rows of each of seven models."""
 
     def add(model: type[models.Model], **values: Any) -> list[Any]:
         rows = [model(**{key: make(i) for key, make in values.items()}) for i in range(size)]
@@ -115,9 +115,8 @@ def test_the_size_of_batches_changes_nothing_but_the_cost(watch: Watch, size: in
     assert sorted(mine) == sorted(theirs)
 
 
-def test_rows_that_have_nothing_to_do_with_the_push_are_not_read(watch: Watch) -> None:
+def test_no_model_instance_is_made_of_a_row_that_travels(watch: Watch) -> None:
     depot = make_depot(watch.source, "ours", 5)
-    make_depot(watch.source, "theirs", 5)
     read: list[type[models.Model]] = []
 
     def note(sender: type[models.Model], **kwargs: Any) -> None:
@@ -136,44 +135,69 @@ def test_rows_that_have_nothing_to_do_with_the_push_are_not_read(watch: Watch) -
 
 SETTINGS = """
 from tests.settings import *
-from tests.settings import sqlite
 
-DATABASES = {
-    alias: {"ENGINE": "django.db.backends.sqlite3", "NAME": f"%s/{alias}.sqlite3"}
+DATABASES = {{
+    alias: {{"ENGINE": "django.db.backends.sqlite3", "NAME": f"{folder}/{{alias}}.sqlite3"}}
     for alias in ("default", "remote")
-}
-DATABASE_ROUTERS = []
+}}
+GESTORE_SYNC = {{"BATCH_SIZE": 1000}}
 """
-SCRIPT = """
-import json, resource, sys
+
+PUSH = """
+import resource
+
 import django
 
 django.setup()
 
-from django.db import connections
-from django.db.models.query import QuerySet
 from gestore_sync import api
-from tests.policies.models import Depot
 
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-warm, depot = QuerySet(Depot).order_by("pk")
-options = json.loads(sys.argv[1])
-api.synchronize([warm], **options)
+api.synchronize(["policies.Depot.1"], dry_run=True)
 before = peak()
-report = api.synchronize([depot], **options)
-print(json.dumps({"megabytes": peak() - before, "created": report.created}))
+report = api.synchronize(["policies.Depot.2"])
+print(report.created["policies.Parcel"], report.created["policies.Scan"], peak() - before)
+"""
+
+WALK = """
+import resource
+
+import django
+
+django.setup()
+
+from gestore_sync.api import find_ref
+from gestore_sync.links import LinkGraph
+from gestore_sync.scope import make_scope
+from gestore_sync.walker import Walker
+
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def walk(name):
+    graph = LinkGraph("default")
+    ref = find_ref(name, "default")
+    return Walker(graph, make_scope(graph, roots=[ref.model])).walk([ref])
+
+
+walk("policies.Depot.1")
+before = peak()
+subgraph = walk("policies.Depot.2")
+print(subgraph.count(), 0, peak() - before)
 """
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the settings and the empty databases of the processes below."""
+    """A folder with settings and two migrated databases."""
     folder = tmp_path_factory.mktemp("memory")
-    (folder / "memory_settings.py").write_text(SETTINGS % folder)
+    (folder / "memory_settings.py").write_text(SETTINGS.format(folder=folder))
     for alias in ("default", "remote"):
         run(folder, "-m", "django", "migrate", "--run-syncdb", "--database", alias, "--verbosity", "0")
     return folder
@@ -183,30 +207,51 @@ def run(folder: Path, *arguments: str) -> str:
     """Run Python with the settings of the folder; return what it prints."""
     environment = {**os.environ, "PYTHONPATH": f"{folder}:{ROOT}", "DJANGO_SETTINGS_MODULE": "memory_settings"}
     done = subprocess.run(
-        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def fill(folder: Path, parcels: int, scans: int, length: int) -> None:
-    """Give the source one depot with a row of each kind and one with many rows; the target is emptied."""
-    import sqlite3
+def measure(folder: Path, script: str) -> tuple[int, int, float]:
+    """Run a script; return the two numbers that it prints, and how many megabytes it has added."""
+    first, second, megabytes = run(folder, "-c", script).split()
+    return int(first), int(second), float(megabytes)
 
-    counter = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) "
-    with sqlite3.connect(folder / "default.sqlite3") as source:
+
+def fill(folder: Path, *, parcels: int, scans: int = 0, length: int = 1) -> None:
+    """Give the source a depot with one parcel and one with many; the target has nothing."""
+    count = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {})"
+    parcel = "INSERT INTO policies_parcel (id, depot_id, number, text, weight)"
+    scan = "INSERT INTO policies_scan (id, parcel_id, text)"
+    with closing(sqlite3.connect(folder / "default.sqlite3")) as source, source:
         for table in ("scan", "parcel", "depot"):
             source.execute(f"DELETE FROM policies_{table}")
-        source.execute("INSERT INTO policies_depot (id, name, city) VALUES (1, 'warm', ''), (2, 'ours', '')")
-        into = "INSERT INTO policies_parcel (id, depot_id, number, text, weight) "
-        source.execute(into + "VALUES (1, 1, '', '', 0)")
-        source.execute(
-            counter.format(parcels)
-            + into.replace("INSERT", "INSERT")
-            + f"SELECT i + 1, 2, i, printf('%.*c', {length}, 'x'), 0 FROM n"
-        )
-        into = "INSERT INTO policies_scan (id, parcel_id, text) "
-        source.execute(into + "VALUES (1, 1, '')")
+        source.execute("INSERT INTO policies_depot (id, name, city) VALUES (1, 'one', ''), (2, 'many', '')")
+        source.execute(f"{parcel} VALUES (1, 1, '', '', 0)")
+        source.execute(f"{scan} VALUES (1, 1, '')")
+        source.execute(f"{count.format(parcels)} {parcel} SELECT i + 1, 2, i, printf('%.*c', {length}, 'x'), 0 FROM n")
         if scans:
-            source.execute(counter.format(scans) + into + f"SELECT i + 1, i % {parcels} + 2, '' FROM n")
-    source.close()
+            source.execute(f"{count.format(scans)} {scan} SELECT i + 1, i % {parcels} + 2, '' FROM n")
+    with closing(sqlite3.connect(folder / "remote.sqlite3")) as target, target:
+        for table in ("policies_scan", "policies_parcel", "policies_depot", "gestore_sync_idmapping"):
+            target.execute(f"DELETE FROM {table}")
+
+
+def test_a_walk_over_a_million_rows_would_add_less_than_150_megabytes(folder: Path) -> None:
+    fill(folder, parcels=50_000, scans=150_000)
+
+    objects, _, megabytes = measure(folder, WALK)
+
+    assert objects == 200_001
+    assert megabytes < 150 / 5
+
+
+def test_memory_does_not_grow_with_the_size_of_rows(folder: Path) -> None:
+    added = {}
+    for length in (1, 5_000):
+        fill(folder, parcels=20_000, length=length)
+        parcels, _, added[length] = measure(folder, PUSH)
+        assert parcels == 20_000
+
+    assert added[5_000] - added[1] < 40  # the rows are 100 megabytes

@@ -9,8 +9,7 @@ from gestore_sync import api
 from gestore_sync.comparison import POLICIES
 from gestore_sync.exceptions import GestoreSyncError
 from gestore_sync.management.options import add_output_options, add_scope_options, get_scope_options
-from gestore_sync.plan import Report
-from gestore_sync.terminal import make_progress, print_report, to_json
+from gestore_sync.terminal import make_progress, write_report
 
 
 class Command(BaseCommand):
@@ -38,30 +37,13 @@ class Command(BaseCommand):
         add_output_options(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        as_json = options["format"] == "json"
+        given = {name: options[name] for name in ("source", "remote", "on_conflict", "prune", "dry_run")}
         progress = make_progress(self.stderr._out, wanted=options["progress"])
         try:
-            report = api.synchronize(
-                options["root"],
-                source=options["source"],
-                remote=options["remote"],
-                on_conflict=options["on_conflict"],
-                prune=options["prune"],
-                dry_run=options["dry_run"],
-                progress=progress,
-                **get_scope_options(options),
-            )
+            report = api.synchronize(options["root"], progress=progress, **given, **get_scope_options(options))
         except GestoreSyncError as error:
-            report = error.report or Report()
-            if as_json:
-                self.stdout.write(to_json({**report.as_dict(), "error": str(error)}))
-            elif error.report is not None:
-                print_report(report, self.stdout)
+            write_report(error.report, self.stdout, options["format"], error=str(error))
             raise CommandError(str(error)) from error
-        if as_json:
-            self.stdout.write(to_json(report.as_dict()))
-        else:
-            print_report(report, self.stdout)
-            self.stdout.write(report.message)
-        if options["dry_run"] and report.get_unresolved():
+        write_report(report, self.stdout, options["format"])
+        if report.get_unresolved():
             sys.exit(1)
