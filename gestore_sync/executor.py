@@ -113,6 +113,7 @@ class Executor:
                 self._defer(layout, row[0], target, values)
             rows.append([*values[: len(layout.columns)], *fill(target)])
         self._insert(model, [row[0] for row in operation.rows], fields, rows)
+        self.store.forget(model, [target for _, target, _, _ in notes])
         self._note(Note(operation.label, notes))
         self.progress.advance(len(rows))
 

@@ -7,8 +7,7 @@ automatic; 5. otherwise the object is new. Only reads.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.exceptions import MultipleObjectsReturned, ObjectDoesNotExist
 from django.db.models import Model
@@ -27,8 +26,7 @@ from gestore_sync.subgraph import ROLES, Subgraph
 from gestore_sync.translation import LOST, Counterparts
 
 
-@dataclass(frozen=True, slots=True)
-class Doubt:
+class Doubt(NamedTuple):
     """Why an object's counterpart cannot be told."""
 
     ref: Ref

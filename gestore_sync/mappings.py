@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,9 @@ from gestore_sync.models import IdMapping, Origin
 from gestore_sync.reading import KEYS_PER_QUERY, get_queryset, match
 from gestore_sync.refs import Key, get_field, iter_chunks, resolve_key_field
 from gestore_sync.writers import get_writer
+
+UNMISTAKABLE = re.compile(r"[!-@\[-~]([ -@\[-~]*[!-@\[-~])?")
+"""Printable ASCII without capital letters, and without blanks at its ends."""
 
 FIELDS = ("origin", "remote", "model", "source_pk", "target_pk", "created", "digests")
 
@@ -37,13 +41,16 @@ class Sent(NamedTuple):
 
 
 def dump_key(key: Key) -> str:
-    """A primary key as text."""
-    return json.dumps([str(part) for part in key]) if isinstance(key, tuple) else str(key)
+    """A primary key as text that every database tells from any other, whatever its collation takes for equal."""
+    text = json.dumps([str(part) for part in key]) if isinstance(key, tuple) else str(key)
+    return text if UNMISTAKABLE.fullmatch(text) else f"X{text.encode('utf-8', 'surrogatepass').hex()}"
 
 
 def load_key(model: type[Model], text: str) -> Key:
     """The primary key of ``model`` that :func:`dump_key` made ``text`` of."""
     pk = model._meta.pk
+    if text.startswith("X"):
+        text = bytes.fromhex(text[1:]).decode("utf-8", "surrogatepass")
     if isinstance(pk, CompositePrimaryKey):
         parts = json.loads(text)
         fields = [resolve_key_field(get_field(model, name)) for name in pk.field_names]
@@ -151,6 +158,7 @@ class MappingStore:
             self._writer.update(IdMapping, fields[4:], changed)  # type: ignore[arg-type]
 
     def forget(self, model: type[Model], targets: Sequence[Key]) -> None:
-        """Drop the mappings to these rows of the target."""
+        """Drop every origin's mappings to these rows of the target: they are deleted, or have just been created."""
+        rows = get_queryset(IdMapping, self.place).filter(remote=self.remote, model=model._meta.label_lower)
         for chunk in iter_chunks([dump_key(key) for key in targets], KEYS_PER_QUERY):
-            self._get_rows(model).filter(match("target_pk", chunk)).delete()
+            rows.filter(match("target_pk", chunk))._raw_delete(self.place)

@@ -73,9 +73,10 @@ class Planner:
         for model in sort_models(models, links, lambda link: 2 if link in identifying else int(link.required)):
             self.lookup.locate(model)
             self.progress.advance()
-        for doubt in self.lookup.doubts:
-            self._add_conflict(doubt.ref, doubt.reason)
         spread_needs(self.subgraph, self.counterparts)
+        for ref, reason in self.lookup.doubts:
+            if self.subgraph.find_role(*ref) not in REFERRED or self.subgraph.is_needed(*ref):
+                self._add_conflict(ref, reason)
         self._find_unique_values()
         order = sort_models(models, links, lambda link: int(link.required))
         self.plan.models = order

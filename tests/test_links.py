@@ -9,6 +9,7 @@ import pytest
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
 
+from gestore_sync.exceptions import GestoreSyncError
 from tests.conftest import Pair
 from tests.kinds.making import make, make_crowd, make_many, renumber_content_types
 from tests.kinds.models import (
@@ -50,7 +51,7 @@ from tests.kinds.models import (
     Team,
     Visit,
 )
-from tests.kinds.pushing import Sync, restart_numbers, watched
+from tests.kinds.pushing import Sync, content, restart_numbers, watched
 
 Graph = list[tuple[Any, ...]]
 
@@ -519,6 +520,18 @@ def test_a_symmetrical_link_is_removed_both_ways(sync: Sync) -> None:
     sync.assert_nothing_to_do(person)
 
 
+def test_a_row_that_is_its_own_friend_stays_so(sync: Sync) -> None:
+    make_crowd(sync.target, Person)
+    person = make(Person, sync.source, name="ours")
+    person.friends.add(person)
+
+    report = sync.push(person)
+
+    assert report.created == {"kinds.Person": 1, "kinds.Person_friends": 1}
+    assert [friend.name for friend in sync.on_target(Person).get(name="ours").friends.all()] == ["ours"]
+    sync.assert_nothing_to_do(person)
+
+
 def test_a_one_way_link_to_its_own_model_keeps_its_direction(sync: Sync) -> None:
     make_crowd(sync.target, Person)
     person = make(Person, sync.source, name="ours")
@@ -661,6 +674,19 @@ def test_the_subject_of_a_generic_link_is_referred_to(
     sync.assert_nothing_to_do(label)
 
 
+def test_a_text_key_of_a_generic_link_stays_as_it_is_written(sync: Sync) -> None:
+    renumber_content_types(sync.target)
+    asset = make(Asset, sync.source)
+    kind = ContentType.objects.db_manager(sync.source).get_for_model(Asset)
+    label = make(Label, sync.source, kind=kind, key=asset.uid.hex, text="label")
+
+    sync.push(label)
+
+    ours = sync.on_target(Label).get(text="label")
+    assert (ours.key, ours.subject.pk) == (asset.uid.hex, asset.uid)
+    sync.assert_nothing_to_do(label)
+
+
 def test_a_generic_link_without_a_generic_relation_is_a_mention(sync: Sync) -> None:
     make_crowd(sync.target, Order, Note)
     order = make(Order, sync.source, number="ours")
@@ -739,6 +765,32 @@ def test_a_generic_link_to_nothing_never_points_at_an_unrelated_row(sync: Sync) 
 
     assert sync.on_target(Note).get(text="ours").subject is None
     sync.assert_nothing_to_do(note)
+
+
+def test_a_generic_link_to_a_model_that_is_no_more_does_not_stop_a_push(sync: Sync) -> None:
+    strangers = make_many(Note, sync.target, 2)
+    ghost = make(ContentType, sync.source, app_label="gone", model="ghost")
+    note = make(Note, sync.source, content_type=ghost, object_id=strangers[0].pk, text="ours")
+
+    sync.push(note)
+
+    ours = sync.on_target(Note).get(text="ours")
+    assert ours.content_type is None or ours.content_type.model == "ghost"
+    sync.assert_nothing_to_do(note)
+
+
+def test_a_required_generic_link_to_nothing_is_an_error_that_names_it(sync: Sync) -> None:
+    strangers = make_many(Order, sync.target, 3)
+    kind = ContentType.objects.db_manager(sync.source).get_for_model(Order)
+    label = make(Label, sync.source, kind=kind, key=strangers[1].pk, text="ours")
+    before = content(sync.target)
+
+    with pytest.raises(GestoreSyncError) as error:
+        sync.synchronize(label)
+
+    assert f"kinds.Label.{label.pk}" in str(error.value)
+    assert "kinds.Label.subject" in str(error.value)
+    assert content(sync.target) == before
 
 
 # Self links and trees

@@ -60,6 +60,9 @@ from tests.kinds.models import (
     Sticker,
     Ticket,
     Trattoria,
+    Trip,
+    Truck,
+    Vehicle,
 )
 from tests.kinds.pushing import Sync, watched
 
@@ -204,6 +207,49 @@ def test_a_child_that_a_known_parent_gets_later_is_added_to_it(sync: Sync) -> No
 
     assert sync.on_target(Place).get(name="ours").bar.drinks == 7
     sync.assert_nothing_to_do(place)
+
+
+def test_a_child_is_added_to_the_parent_that_the_target_has(sync: Sync) -> None:
+    make_crowd(sync.target, Vehicle, Truck)
+    theirs = make(Vehicle, sync.target, plate="L-1", colour="old")
+    sync.expect_change(theirs)
+    truck = make(Truck, sync.source, plate="L-1", colour="new", load=7)
+
+    sync.push(truck)
+
+    ours = sync.on_target(Truck).get(plate="L-1")
+    assert (ours.pk, ours.colour, ours.load) == (theirs.pk, "new", 7)
+    sync.assert_nothing_to_do(truck)
+
+
+def test_a_referred_child_is_added_to_the_parent_that_the_target_has(sync: Sync) -> None:
+    make_crowd(sync.target, Vehicle, Truck, Trip)
+    theirs = make(Vehicle, sync.target, plate="L-1", colour="theirs")
+    truck = make(Truck, sync.source, plate="L-1", colour="ours", load=7)
+    trip = make(Trip, sync.source, truck=truck, text="ours")
+
+    sync.push(trip)
+
+    found = sync.on_target(Trip).get(text="ours").truck
+    assert (found.pk, found.colour, found.load) == (theirs.pk, "theirs", 7)
+    sync.assert_nothing_to_do(trip)
+
+
+@pytest.mark.parametrize("level", [Vehicle, Truck])
+def test_an_object_over_two_tables_is_found_by_a_unique_column_of_its_parent(
+    sync: Sync, level: type[models.Model]
+) -> None:
+    make_crowd(sync.target, Vehicle, Truck)
+    theirs = make(Truck, sync.target, plate="L-1", colour="old", load=1)
+    sync.expect_change(theirs)
+    make(Truck, sync.source, plate="L-1", colour="new", load=2)
+    root = sync.on_source(level).get(plate="L-1")
+
+    sync.push(root)
+
+    assert sync.on_target(Truck).filter(pk=theirs.pk).values_list("colour", "load").get() == ("new", 2)
+    assert sync.on_target(Vehicle).filter(plate="L-1").count() == 1
+    sync.assert_nothing_to_do(root)
 
 
 def test_a_child_without_columns_of_its_own_arrives(sync: Sync) -> None:

@@ -297,7 +297,7 @@ def push_and_compare(sync: Sync, roots: list[models.Model], held: State, sent: s
 @given(
     seed=st.integers(0, 10**9),
     batch_size=st.sampled_from([1, 2, 10_000]),
-    signals=st.sampled_from(["none", "raw"]),
+    signals=st.sampled_from(["none", "raw", "save"]),
 )
 def test_any_graph_arrives_as_it_is_and_follows_its_changes(
     pair: Pair, seed: int, batch_size: int, signals: str

@@ -484,7 +484,7 @@ def read_example() -> str:
 def folders(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     """Make the guide's example the adapter of our folders."""
     module = ModuleType("tests.trees.example")
-    exec(read_example().replace("library.Folder", "trees.Folder"), module.__dict__)
+    exec(read_example().replace("campus.Folder", "trees.Folder"), module.__dict__)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     settings.GESTORE_SYNC = {"ADAPTERS": [f"{module.__name__}.FolderAdapter"]}
 

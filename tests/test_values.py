@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.types.range import Range
 
+from gestore_sync.exceptions import GestoreSyncError
 from tests.conftest import DATABASES, Pair
 from tests.kinds.making import make, make_crowd, make_many, renumber_content_types
 from tests.kinds.models import (
@@ -36,7 +37,7 @@ from tests.kinds.models import (
     Tag,
     Values,
 )
-from tests.kinds.pushing import Sync, exact, rolled_back, watched
+from tests.kinds.pushing import Sync, content, exact, rolled_back, watched
 from tests.pgkinds.models import Crate, Sample
 
 POSTGRESQL = pytest.param(
@@ -56,6 +57,21 @@ def sync(pair: Pair) -> Iterator[Sync]:
 def pg_pair(request: pytest.FixtureRequest) -> Pair:
     """The pairing in which both sides are PostgreSQL."""
     return request.param
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(
+            Pair("default", "pg_remote"),
+            id="sqlite-postgresql",
+            marks=pytest.mark.django_db(databases=DATABASES),
+        )
+    ]
+)
+def to_pg_sync(request: pytest.FixtureRequest) -> Iterator[Sync]:
+    """The pairing whose source holds values that its target refuses."""
+    with watched(request.param) as sync:
+        yield sync
 
 
 @pytest.fixture
@@ -290,6 +306,26 @@ def test_values_arrive_whatever_the_active_language_and_time_zone(sync: Sync, se
         found = push_value(sync, "moment", moment)
 
     assert found == (exact(moment), exact(moment), False)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("char", "x" * 201), ("integer", 2**40), ("small", 2**15), ("text", "a\x00b")]
+)
+def test_a_value_that_the_target_refuses_is_an_error_that_names_its_row(
+    to_pg_sync: Sync, column: str, value: Any
+) -> None:
+    sync = to_pg_sync
+    box = make(Box, sync.source, name="ours")
+    make_many(Values, sync.source, 20, box=box)
+    bad = make(Values, sync.source, box=box, **{column: value})
+    make_many(Values, sync.source, 20, box=box)
+    before = content(sync.target)
+
+    with pytest.raises(GestoreSyncError) as error:
+        sync.synchronize(box)
+
+    assert f"kinds.Values.{bad.pk}" in str(error.value)
+    assert content(sync.target) == before
 
 
 # Values, by the hundred
@@ -716,6 +752,19 @@ SAMPLES = st.fixed_dictionaries(
         lambda nulls: {name: None if name in nulls else value for name, value in row.items()}
     )
 )
+
+
+def test_json_in_an_array_that_becomes_another_of_the_same_worth_is_a_change(pg_sync: Sync) -> None:
+    crate = make(Crate, pg_sync.source, name="ours")
+    make(Sample, pg_sync.source, crate=crate, mark="ours", documents=[1, {"a": 0}])
+    pg_sync.push(crate)
+    pg_sync.on_source(Sample).update(documents=[True, {"a": False}])
+
+    report = pg_sync.push(crate)
+
+    assert report.updated == {"pgkinds.Sample": 1}
+    assert exact(pg_sync.on_target(Sample).get().documents) == exact([True, {"a": False}])
+    pg_sync.assert_nothing_to_do(crate)
 
 
 @EXAMPLES

@@ -41,8 +41,21 @@ class Writer:
             with self.connection.cursor() as cursor:
                 cursor.execute(f"SELECT MAX({quote(column)}) FROM {quote(table)} FOR UPDATE")
                 highest = cursor.fetchone()[0] or 0
+                if self.connection.vendor == "mysql":
+                    highest = max(highest, self._read_counter(cursor, table) - 1)
         first = max(highest, 0) + 1
         return list(range(first, first + number))
+
+    def _read_counter(self, cursor: Any, table: str) -> int:
+        """The next value of MySQL's or MariaDB's counter, which does not come back to keys of deleted rows."""
+        if not getattr(self.connection, "mysql_is_mariadb", False):
+            cursor.execute("SET SESSION information_schema_stats_expiry = 0")
+        cursor.execute(
+            "SELECT AUTO_INCREMENT FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %s",
+            [table],
+        )
+        row = cursor.fetchone()
+        return int(row[0] or 0) if row else 0
 
     plain_types: frozenset[str] = frozenset({"BooleanField", "CharField", "TextField", "SlugField"})
 

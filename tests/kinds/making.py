@@ -24,7 +24,7 @@ CONSONANTS = "0123456789bcdfghjkmnpqrstvwxyz"
 _numbers = itertools.count(len(CONSONANTS) ** 2)
 
 
-def make(model: type[M], using: str, **values: Any) -> M:
+def make(model: type[M], using: str, /, **values: Any) -> M:
     """Create a row, with what is not given but required made up; required links get new rows of their own."""
     for field in model._meta.concrete_fields:
         given = field.name in values or field.attname in values

@@ -18,6 +18,9 @@ from tests.kinds.models.inheritance import (
     Review,
     Robot,
     Trattoria,
+    Trip,
+    Truck,
+    Vehicle,
 )
 from tests.kinds.models.keys import (
     Asset,
@@ -227,8 +230,11 @@ __all__ = [
     "Token",
     "Topic",
     "Trattoria",
+    "Trip",
+    "Truck",
     "Turn",
     "Values",
+    "Vehicle",
     "Visit",
     "Wagon",
     "Wife",

@@ -81,6 +81,26 @@ class Amphibian(Car, Boat):
     name = models.CharField(max_length=50)
 
 
+class Vehicle(models.Model):
+    """A parent with a unique column."""
+
+    plate = models.CharField(max_length=50, unique=True)
+    colour = models.CharField(max_length=50, default="")
+
+
+class Truck(Vehicle):
+    """Its child."""
+
+    load = models.IntegerField(default=0)
+
+
+class Trip(models.Model):
+    """Refers to the child."""
+
+    truck = models.ForeignKey(Truck, on_delete=models.CASCADE)
+    text = models.CharField(max_length=50)
+
+
 class Machine(models.Model):
     """The concrete model of a proxy."""
 
