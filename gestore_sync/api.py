@@ -28,6 +28,7 @@ from gestore_sync.executor import Executor
 from gestore_sync.failures import first_line
 from gestore_sync.links import LinkGraph, get_concrete
 from gestore_sync.mappings import MappingStore, has_tables
+from gestore_sync.models import SyncRun
 from gestore_sync.origins import make_own_origin
 from gestore_sync.plan import Report
 from gestore_sync.planner import Planner
@@ -45,7 +46,7 @@ TRIES = 3
 
 
 def synchronize(
-    roots: Sequence[Model | str] = (),
+    roots: Sequence[Model | str] | Model | str = (),
     *,
     source: str | None = None,
     remote: str | None = None,
@@ -70,6 +71,9 @@ def synchronize(
     Returns the :class:`~gestore_sync.plan.Report`. Raises subclasses of
     :class:`~gestore_sync.exceptions.GestoreSyncError`; the target is then as it was.
     """
+    if isinstance(roots, (str, Model)):
+        roots = [roots]
+    own, refer, ignore, stop = ([names] if isinstance(names, str) else names for names in (own, refer, ignore, stop))
     source, target = get_databases(source, remote)
     if on_conflict not in POLICIES:
         raise WrongSetting(
@@ -83,6 +87,9 @@ def synchronize(
     try:
         graph = LinkGraph(source, load_adapters())
         refs = [find_ref(root, source) for root in roots]
+        for ref in refs:
+            if ref.model not in graph:
+                raise UnknownObject(f"The database {source!r} has no table for {ref.model._meta.label}.")
         scope = make_scope(
             graph,
             own=own,
@@ -149,8 +156,10 @@ class Push:
     def _run_once(self) -> Report:
         # What is committed last must be what the other depends on: the rows before mappings that are kept at the
         # source, and nothing that can fail after the rows where the mappings are among them.
-        reading, writing = read_snapshot(self.source), write_all_or_nothing(self.target)
-        first, second = (writing, reading) if has_tables(self.target) else (reading, writing)
+        in_target = has_tables(self.target)
+        reading = read_snapshot(self.source)
+        writing = write_all_or_nothing(self.target, SyncRun._meta.db_table if in_target else None)
+        first, second = (writing, reading) if in_target else (reading, writing)
         with first, second:
             planner = self._make_planner()
             plan, report = planner.plan, planner.plan.report
@@ -175,6 +184,7 @@ class Push:
     def _make_planner(self) -> Planner:
         self.progress.start("walking")
         subgraph = Walker(self.graph, self.scope, self.progress.advance).walk(self.roots)
+        subgraph.forget_looked_up(connections[self.target].introspection.table_names())
         check_schema(self.target, subgraph.get_models())
         store = MappingStore(self.source, self.target)
         planner = Planner(
@@ -215,14 +225,26 @@ def find_ref(root: Model | str, using: str) -> Ref:
     except LookupError:
         raise UnknownObject(f"There is no model {label}.{model_name}: {root!r} names no object.") from None
     field_name, equals, value = name.partition("=")
-    if equals and field_name.isidentifier():
+    if equals and has_field(model, field_name):
         return find_by_field(model, field_name, value, root, using)
     try:
         return Ref(model, parse_key(model, name))
     except (ValidationError, ValueError, TypeError):
+        if equals and field_name.isidentifier():
+            message = f"{model._meta.label} has no field {field_name!r}: {root!r} names no object."
+            raise UnknownObject(message) from None
         raise UnknownObject(
             f"{name!r} cannot be a primary key of {model._meta.label}: {root!r} names no object."
         ) from None
+
+
+def has_field(model: type[Model], name: str) -> bool:
+    """Whether ``model`` has a field of this name."""
+    try:
+        model._meta.get_field(name)
+    except FieldDoesNotExist:
+        return False
+    return True
 
 
 def parse_key(model: type[Model], text: str) -> Any:
@@ -237,10 +259,7 @@ def parse_key(model: type[Model], text: str) -> Any:
 
 def find_by_field(model: type[Model], name: str, value: str, root: str, using: str) -> Ref:
     """The object whose unique field has this value."""
-    try:
-        field: Any = model._meta.get_field(name)
-    except FieldDoesNotExist:
-        raise UnknownObject(f"{model._meta.label} has no field {name!r}: {root!r} names no object.") from None
+    field: Any = model._meta.get_field(name)
     if not getattr(field, "unique", False):
         raise UnknownObject(
             f"The field {name!r} of {model._meta.label} is not unique: {root!r} names no single object."

@@ -45,6 +45,23 @@ def find_unknown_names() -> list[tuple[str, str]]:
     return found
 
 
+def find_wrong_skips() -> list[tuple[str, str]]:
+    """``(what is wrong, hint)`` for each ``SYNCHRO_SKIP`` that names what is no field in the model's own table."""
+    found = []
+    for model in apps.get_models():
+        given = model.__dict__.get("SYNCHRO_SKIP", ())
+        label = model._meta.label
+        if not isinstance(given, (list, tuple, set, frozenset)):
+            found.append((f"SYNCHRO_SKIP of {label} is {given!r}.", 'Write a tuple: SYNCHRO_SKIP = ("field",).'))
+            continue
+        known = {name for field in model._meta.local_fields for name in (field.name, field.attname)}
+        known |= {field.name for field in model._meta.local_many_to_many}
+        for name in set(given) - known:
+            hint = "Name fields of the model itself; what a parent model holds is skipped by the parent's SYNCHRO_SKIP."
+            found.append((f"SYNCHRO_SKIP of {label} names {name!r}, which is no field in its own table.", hint))
+    return found
+
+
 def get_labels(setting: Any) -> list[str]:
     """The model labels that are the keys of a setting, where it is a dictionary."""
     return [label for label in setting if label != "*"] if isinstance(setting, Mapping) else []
@@ -52,11 +69,12 @@ def get_labels(setting: Any) -> list[str]:
 
 @checks.register("gestore_sync")
 def check_settings(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
-    """``GESTORE_SYNC`` (E001, names in it E003) and ``SYNCHRO_REMOTE`` (E002)."""
+    """``GESTORE_SYNC`` (E001, names in it E003), ``SYNCHRO_REMOTE`` (E002), ``SYNCHRO_SKIP`` (E004)."""
     found: list[checks.CheckMessage] = [
         checks.Error(message, hint=hint, id="gestore_sync.E001") for message, hint in find_setting_errors()
     ]
     found += [checks.Error(message, hint=hint, id="gestore_sync.E003") for message, hint in find_unknown_names()]
+    found += [checks.Error(message, hint=hint, id="gestore_sync.E004") for message, hint in find_wrong_skips()]
     remote = getattr(settings, "SYNCHRO_REMOTE", None)
     if remote is not None and remote not in settings.DATABASES:
         found.append(

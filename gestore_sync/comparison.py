@@ -17,6 +17,9 @@ LOCAL, REMOTE, MERGED, FAIL = "local", "remote", "merged", "fail"
 POLICIES = ("newer", LOCAL, REMOTE, FAIL)
 
 
+EMPTY = tuple(make_digest(value) for value in (None, "", 0, b"", "{}", "[]"))
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """``write``: numbers of the columns that get the source's value; ``kept``: those where the target's stays though it
@@ -84,7 +87,7 @@ def make_kept_digests(
         code = get_name_code(name)
         if number in kept:
             parts.append(code + known[code] if code in known else b"")
-        elif number not in write:
+        elif number not in write and mine[number] is not NEW:
             parts.append(code + digest_value(layout, number, mine[number]))
     return b"".join(parts)
 
@@ -114,17 +117,19 @@ def mirror_digests(layout: Layout, row: Sequence[Any], mine: Sequence[Any], dige
 def is_other_object(layout: Layout, identifying: set[str], digests: bytes, theirs: Sequence[Any]) -> bool:
     """Whether a row of the target is no longer the object that we left there, by what ``digests`` say of it.
 
-    A row that still has the identity that we left was at most renamed at the source. One whose identity changed while
-    its other fields are as we left them was renamed on the target. Any other is another object; where the model has no
-    identity, one in which nothing is as we left it.
+    A row that still has the identity that we left was at most renamed at the source. One of which some content is as we
+    left it was renamed and perhaps edited on the target. One in which the identity and all content changed is another
+    object. Links and empty values are no content: other objects have the same.
     """
     changed = find_changed(digests, layout.names, [layout.normalize(at, value) for at, value in enumerate(theirs)])
-    if changed is None:
+    if not changed:
         return False
     known = split_digests(digests)
-    every = {name for name in layout.names if get_name_code(name) in known}
-    identifying = identifying & every
-    if not identifying:
-        return len(every) > 1 and changed == every
-    others = every - identifying
-    return bool(changed & identifying and (changed & others or not others))
+    content = {
+        name
+        for name in layout.names
+        if known.get(get_name_code(name), EMPTY[0]) not in EMPTY and layout.get_link(name) is None
+    }
+    if identifying:
+        return bool(changed & identifying) and bool(content - identifying) and content - identifying <= changed
+    return len(content) > 1 and content <= changed

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeAlias
 
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, connections, transaction
 from django.db.models import Field, Model
 from django.utils import timezone
 
@@ -16,7 +17,7 @@ from gestore_sync.identity import has_automatic_key
 from gestore_sync.layouts import Layout
 from gestore_sync.models import SyncRun
 from gestore_sync.origins import get_origin
-from gestore_sync.parking import iter_parking_values
+from gestore_sync.parking import iter_parkings
 from gestore_sync.plan import Change, Create, Delete, Detach, Note, Operation, Park, Plan, Release, Update
 from gestore_sync.planner import Planner
 from gestore_sync.progress import Progress
@@ -58,7 +59,7 @@ class Executor:
         for model in self.plan.models:
             self.trees.place(model, reserve_keys(self.planner, model, self.writer))
         for model, keys in self.plan.places.items():
-            self.trees.note_moved(model, keys)
+            self.trees.note_moved(model, sorted(keys, key=str))
         counts = (*self.plan.report.created.values(), *self.plan.report.updated.values())
         self.progress.start("writing", sum(counts))
         steps: dict[type[Any], Callable[[Any], None]] = {
@@ -244,9 +245,21 @@ class Executor:
     def _park(self, operation: Park) -> None:
         model = self._models[operation.label]
         field: Any = model._meta.get_field(operation.name)
-        values = iter_parking_values(model, field, self.target)
-        rows = [(key, [value]) for key, value in zip(operation.keys, values, strict=False)]
-        self._set(model, operation.name, operation.keys, rows, using=self.target)
+        connection = connections[self.target]
+        unchecked = connection.constraint_checks_disabled() if connection.vendor == "mysql" else nullcontext()
+        refused: WriteFailed | None = None
+        for values in iter_parkings(model, field, self.target, len(operation.keys)):
+            rows = [(key, [value]) for key, value in zip(operation.keys, values, strict=True)]
+            try:
+                with unchecked, transaction.atomic(using=self.target):
+                    self._set(model, operation.name, operation.keys, rows, using=self.target)
+                return
+            except WriteFailed as error:
+                refused = error
+        raise WriteFailed(
+            f"Rows of {operation.label} trade values of the unique field {operation.name!r}, and no value may stand "
+            "there for the time between. Make the change in two steps at the source, with a push after each."
+        ) from refused
 
     def _detach(self, operation: Detach) -> None:
         rows = [(key, [operation.value]) for key in operation.keys]

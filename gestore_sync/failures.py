@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -19,8 +20,10 @@ from django.db.models import Model
 from gestore_sync.exceptions import WriteFailed
 from gestore_sync.natural import natural_key_of
 from gestore_sync.plan import Failure
-from gestore_sync.reading import get_queryset
+from gestore_sync.reading import get_queryset, match_keys
 from gestore_sync.refs import Key, Ref
+
+logger = logging.getLogger(__name__)
 
 
 class Attempts:
@@ -61,8 +64,7 @@ class Attempts:
             raise self._explain(Ref(model, keys[0]), using or self.source, error) from error
 
     def _explain(self, ref: Ref, using: str, error: DatabaseError) -> WriteFailed:
-        instance = get_queryset(ref.model, using).filter(pk=ref.pk).first()
-        natural_key = natural_key_of(instance) if instance is not None else None
+        natural_key = read_natural_keys(ref.model, using, [ref.pk]).get(ref.pk)
         reason = first_line(error)
         named = f"{ref} {natural_key!r}" if natural_key else str(ref)
         return WriteFailed(
@@ -77,6 +79,20 @@ class Attempts:
             connections[self.target].check_constraints(table_names=sorted(self._tables))
         except IntegrityError as error:
             raise WriteFailed(f"The target {self.target!r} refuses the rows: {first_line(error)}.") from error
+
+
+def read_natural_keys(model: type[Model], using: str, keys: Sequence[Key]) -> dict[Key, tuple[Any, ...]]:
+    """The natural keys of objects, for messages: one that cannot be told is left out."""
+    found = {}
+    for instance in get_queryset(model, using).filter(match_keys(model, keys)):
+        try:
+            natural_key = natural_key_of(instance)
+        except Exception as error:  # noqa: BLE001 - the user's method; a message must not fail over it
+            logger.debug("natural_key() of %s failed: %s", Ref(model, instance.pk), error)
+            continue
+        if natural_key:
+            found[instance.pk] = natural_key
+    return found
 
 
 def first_line(error: Exception) -> str:

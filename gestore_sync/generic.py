@@ -7,7 +7,7 @@ from typing import Any
 
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ValidationError
-from django.db.models import Field, IntegerField, Model, Q
+from django.db.models import CompositePrimaryKey, Field, IntegerField, Model, Q
 
 from gestore_sync.links import Link, get_concrete
 from gestore_sync.reading import get_queryset
@@ -25,10 +25,14 @@ def find_generic_target(using: str, content_type: int) -> type[Model] | None:
 
 def to_key(target: type[Model], value: Any) -> Key | None:
     """What the object id of a generic key says, as a primary key of ``target``; None where it cannot be one."""
+    field = resolve_key_field(target._meta.pk)
+    if isinstance(field, CompositePrimaryKey):
+        return None
     try:
-        return resolve_key_field(target._meta.pk).to_python(value)
+        key = field.to_python(value)
     except (ValidationError, ValueError, TypeError):
         return None
+    return None if isinstance(key, int) and not -(2**63) <= key < 2**63 else key
 
 
 def to_object_id(field: Field[Any, Any], key: Key) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist
@@ -24,7 +24,8 @@ class Identity:
 
     ``paths`` are look-up paths from the model; ``expressions`` stand where a constraint is on expressions instead.
     ``locates``: an object is found by it; otherwise it only must not clash. ``condition``: it holds for those rows.
-    ``per_object``: a natural key that can only be asked for object by object. ``allow_many``: the first match counts.
+    ``natural``: it is the natural key. ``unique``: the database sees to it. ``per_object``: a natural key that can only
+    be asked for object by object. ``allow_many``: the first match counts. ``nulls_equal``: two nulls are one value.
     """
 
     model: type[Model]
@@ -37,6 +38,7 @@ class Identity:
     unique: bool = True
     per_object: bool = False
     allow_many: bool = False
+    nulls_equal: bool = False
 
 
 def has_automatic_key(model: type[Model]) -> bool:
@@ -47,6 +49,21 @@ def has_automatic_key(model: type[Model]) -> bool:
 def iter_identities(model: type[Model], positions: Iterable[str] = ()) -> Iterator[Identity]:
     """The identities of ``model`` (concrete) in the order in which they are tried; ``positions`` name fields that are
     positions, not identities. The id mapping comes before all of these, the primary key after them."""
+    skipped = get_skipped(model)
+    for identity in iter_every_identity(model, positions):
+        if not skipped & {path.split(LOOKUP_SEP)[0] for path in identity.paths}:
+            yield identity
+
+
+def get_skipped(model: type[Model]) -> frozenset[str]:
+    """The names and attnames of the fields of ``model`` that ``SYNCHRO_SKIP`` names: they do not travel."""
+    names = set(getattr(model, "SYNCHRO_SKIP", ()))
+    fields = [field for field in model._meta.local_concrete_fields if {field.name, field.attname} & names]
+    return frozenset({name for field in fields for name in (field.name, field.attname)})
+
+
+def iter_every_identity(model: type[Model], positions: Iterable[str] = ()) -> Iterator[Identity]:
+    """The same, with those that contain fields which do not travel."""
     configured = find_configured(model)
     natural = None if configured else find_natural_key(model)
     if configured:
@@ -69,9 +86,7 @@ def iter_identities(model: type[Model], positions: Iterable[str] = ()) -> Iterat
 
 def set_aside(identity: Identity) -> Identity:
     """The same, as values that must not clash but identify nothing."""
-    return Identity(
-        identity.model, identity.name, identity.paths, identity.expressions, identity.condition, locates=False
-    )
+    return replace(identity, locates=False)
 
 
 def find_configured(model: type[Model]) -> tuple[str, ...]:
@@ -111,4 +126,5 @@ def iter_unique(model: type[Model]) -> Iterator[Identity]:
                 tuple(constraint.expressions),
                 constraint.condition,
                 locates=constraint.condition is None,
+                nulls_equal=constraint.nulls_distinct is False,
             )

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist
-from django.db.models import Expression, F, ForeignObject, Model, OrderBy, QuerySet
+from django.db.models import Expression, F, ForeignObject, Model, OrderBy, Q, QuerySet
 from django.db.models.constants import LOOKUP_SEP
 
 from gestore_sync.generic import find_generic_target, to_key
@@ -122,7 +122,8 @@ class IdentityReader:
         found: list[Any] = []
         for at, is_self in enumerate(self.self_linked):
             part = None if without_self and is_self else self._resolve_part(at, values, counterparts, source)
-            if part is None and not (without_self and is_self):
+            is_equal_null = self.identity.nulls_equal and values[at] is None
+            if part is None and not (without_self and is_self) and not is_equal_null:
                 return None
             found.append(part)
         return tuple(found)
@@ -161,7 +162,9 @@ class IdentityReader:
             return found
         for number, at in enumerate(places):
             values = {parts[number] for parts in wanted}
-            rows = rows.filter(match(self.components[at].path, values))
+            path = self.components[at].path
+            matched = match(path, values - {None})
+            rows = rows.filter(Q(matched) | Q(**{f"{path}__isnull": True}) if None in values else matched)
         paths = [component.path for component in self.components]
         for key, *parts in rows.values_list("pk", *paths).iterator(chunk_size=10_000):
             frozen = tuple(map(freeze, parts))

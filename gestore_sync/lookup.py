@@ -13,6 +13,7 @@ from django.core.exceptions import MultipleObjectsReturned, ObjectDoesNotExist
 from django.db.models import Model
 
 from gestore_sync.comparison import is_other_object
+from gestore_sync.exceptions import UnreadableValue
 from gestore_sync.identity import Identity, has_automatic_key, iter_identities
 from gestore_sync.layouts import Layout
 from gestore_sync.locators import IdentityReader, freeze, get_readers
@@ -73,7 +74,7 @@ class Lookup:
             rest = self._locate_by(reader, rest) if rest else rest
         for face in self._get_children(model):
             for reader in get_readers(face, self.graph) if rest else ():
-                if reader.identity.natural and reader.identity.locates:
+                if reader.identity.locates:
                     rest = self._locate_by(reader, rest, model)
         if rest:
             rest = self._locate_one_by_one(model, rest)
@@ -112,8 +113,8 @@ class Lookup:
         targets = [mapping.target for mapping in mappings.values()]
         reader = next((reader for reader in readers if reader.identity.condition is None), None)
         if reader is None:
-            existing = find_existing(model, self.target, targets)
-            return {key: mapping.target for key, mapping in mappings.items() if mapping.target in existing}
+            stale = self._find_stale(model, None, mappings)
+            return {key: mapping.target for key, mapping in mappings.items() if key not in stale}
         theirs = reader.read(self.target, targets)
         mine = reader.read(self.source, list(mappings))
         doubtful = {
@@ -133,17 +134,20 @@ class Lookup:
         resolved = reader.resolve(mine, self.counterparts, self.source)
         return resolved == tuple(map(freeze, theirs[: len(reader.components)]))
 
-    def _find_stale(self, model: type[Model], reader: IdentityReader, doubtful: dict[Key, IdMapping]) -> set[Key]:
-        """Which of the mappings whose row has another identity than its object now lead to another object."""
+    def _find_stale(
+        self, model: type[Model], reader: IdentityReader | None, doubtful: dict[Key, IdMapping]
+    ) -> set[Key]:
+        """Which of the mappings whose row may be another object lead to one, or to none."""
         if not doubtful:
             return set()
         layout = self._get_layout(model)
         rows = {row[0]: row for row in layout.read(self.target, [m.target for m in doubtful.values()], extras=False)}
-        identifying = {name for name in reader.get_names() if name}
+        identifying = {name for name in reader.get_names() if name} if reader is not None else set()
         return {
             key
             for key, mapping in doubtful.items()
-            if is_other_object(layout, identifying, mapping.digests, layout.get_values(rows[mapping.target]))
+            if mapping.target not in rows
+            or is_other_object(layout, identifying, mapping.digests, layout.get_values(rows[mapping.target]))
         }
 
     # 2. and 3. natural keys and unique values
@@ -223,7 +227,7 @@ class Lookup:
         manager = find_natural_manager(model).db_manager(self.target)
         instances = get_queryset(model, self.source).filter(match_keys(model, keys))
         for instance in instances.iterator(chunk_size=2000):
-            natural_key = natural_key_of(instance)
+            natural_key = read_natural_key(instance)
             try:
                 found = manager.get_by_natural_key(*natural_key) if natural_key else None
             except ObjectDoesNotExist:
@@ -238,6 +242,11 @@ class Lookup:
                 )
                 rest.append(instance.pk)
                 continue
+            except Exception as error:
+                raise UnreadableValue(
+                    f"get_by_natural_key{natural_key!r} failed for {Ref(model, instance.pk)}: "
+                    f'{type(error).__name__}: {error}. Mend it, or name fields in GESTORE_SYNC["IDENTITY"].'
+                ) from error
             if found is None:
                 rest.append(instance.pk)
             else:
@@ -267,3 +276,20 @@ class Lookup:
             else:
                 rest.append(key)
         return rest
+
+
+def read_natural_key(instance: Model) -> tuple[Any, ...] | None:
+    """What ``natural_key()`` gives; None where it fails because a link in it is null.
+
+    Raises :class:`UnreadableValue` that names the object where it fails otherwise.
+    """
+    try:
+        return natural_key_of(instance)
+    except Exception as error:
+        links = (field for field in instance._meta.concrete_fields if field.is_relation)
+        if any(getattr(instance, field.attname) is None for field in links):
+            return None
+        raise UnreadableValue(
+            f"natural_key() failed for {Ref(type(instance), instance.pk)}: {type(error).__name__}: {error}. "
+            'Mend it, or name fields in GESTORE_SYNC["IDENTITY"].'
+        ) from error

@@ -11,24 +11,27 @@ from django.db import connections
 from django.db.models import CompositePrimaryKey, Model
 
 from gestore_sync.exceptions import SchemaMismatch
-from gestore_sync.models import IdMapping, Origin
+from gestore_sync.models import IdMapping, Origin, SyncRun
 from gestore_sync.reading import KEYS_PER_QUERY, get_queryset, match
 from gestore_sync.refs import Key, get_field, iter_chunks, resolve_key_field
+from gestore_sync.schema import check_schema
 from gestore_sync.writers import get_writer
 
 UNMISTAKABLE = re.compile(r"[!-@\[-~]([ -@\[-~]*[!-@\[-~])?")
 """Printable ASCII without capital letters, and without blanks at its ends."""
 
-FIELDS = ("origin", "remote", "model", "source_pk", "target_pk", "created", "digests")
+FIELDS = ("origin", "remote", "model", "source_pk", "target_pk", "created", "digests", "serial")
 
 
 class Mapping(NamedTuple):
-    """One id mapping, as it is stored. ``mirrored``: it comes from a push in the other direction."""
+    """One id mapping. ``pk``: of our row where the mapping is kept, None where there is none yet. ``mirrored``: the
+    digests come from a later push in the other direction."""
 
-    pk: int
+    pk: int | None
     target: Key
     created: bool
     digests: bytes
+    serial: int
     mirrored: bool = False
 
 
@@ -73,16 +76,19 @@ class MappingStore:
                 f"The source {source!r} has no tables of gestore_sync. "
                 f"Run: manage.py migrate gestore_sync --database {source}"
             )
+        check_schema(source, [Origin])
         self.source = source
         self.target = target
         self.in_target = has_tables(target)
         self.place = target if self.in_target else source
         self.remote = "" if self.in_target else target
+        check_schema(self.place, [Origin, IdMapping, SyncRun])
         own = get_queryset(Origin, source).filter(is_own=True).first()
         self.uuid = own.uuid if own is not None else None
         found = get_queryset(Origin, self.place).filter(uuid=self.uuid).values_list("pk", flat=True).first()
         self.origin: int | None = found
         self._mirror = self._find_mirror()
+        self._kept = self._find_kept()
         self._writer = get_writer(self.place)
 
     def _find_mirror(self) -> int | None:
@@ -99,63 +105,95 @@ class MappingStore:
         )
 
     def find(self, model: type[Model], keys: Sequence[Key]) -> dict[Key, Mapping]:
-        """The mappings of these objects of the source; where there is none, what a push in the other direction left."""
+        """The mappings of these objects of the source.
+
+        Also those that were kept at the source before the target had our tables, and what pushes in the other
+        direction left; where there are two, what was written later says what was left on the target.
+        """
         by_text = {dump_key(key): key for key in keys}
-        found: dict[Key, Mapping] = {}
-        if self.origin is not None:
-            rows = self._get_rows(model).filter(match("source_pk", by_text))
-            for pk, source, target, created, digests in rows.values_list(
-                "pk", "source_pk", "target_pk", "created", "digests"
-            ):
-                found[by_text[source]] = Mapping(pk, load_key(model, target), created, bytes(digests))
-        if self._mirror is not None:
-            missing = {text: key for text, key in by_text.items() if key not in found}
-            rows = get_queryset(IdMapping, self.source).filter(
-                match("target_pk", missing), origin=self._mirror, remote="", model=model._meta.label_lower
-            )
-            for pk, source, target, digests in rows.values_list("pk", "source_pk", "target_pk", "digests"):
-                found[missing[target]] = Mapping(pk, load_key(model, source), False, bytes(digests), mirrored=True)
+        found = self._read(model, self._get_rows(model), by_text)
+        if self._kept is not None:
+            kept = self._read(model, self._kept.filter(model=model._meta.label_lower), by_text)
+            found = {**{key: mapping._replace(pk=None) for key, mapping in kept.items()}, **found}
+        for key, mirrored in self._find_mirrored(model, by_text).items():
+            own = found.get(key)
+            if own is None:
+                found[key] = mirrored
+            elif own.target == mirrored.target and own.serial < mirrored.serial:
+                found[key] = mirrored._replace(pk=own.pk, created=own.created)
         return found
+
+    @staticmethod
+    def _read(model: type[Model], rows: Any, by_text: dict[str, Key]) -> dict[Key, Mapping]:
+        columns = ("source_pk", "pk", "target_pk", "created", "digests", "serial")
+        return {
+            by_text[source]: Mapping(pk, load_key(model, target), created, bytes(digests), serial)
+            for source, pk, target, created, digests, serial in rows.filter(match("source_pk", by_text)).values_list(
+                *columns
+            )
+            if source in by_text
+        }
+
+    def _find_mirrored(self, model: type[Model], by_text: dict[str, Key]) -> dict[Key, Mapping]:
+        """What pushes from the target to the source left at the source."""
+        if self._mirror is None:
+            return {}
+        rows = get_queryset(IdMapping, self.source).filter(
+            match("target_pk", by_text), origin=self._mirror, remote="", model=model._meta.label_lower
+        )
+        return {
+            by_text[target]: Mapping(None, load_key(model, source), False, bytes(digests), serial, mirrored=True)
+            for source, target, digests, serial in rows.values_list("source_pk", "target_pk", "digests", "serial")
+            if target in by_text
+        }
+
+    def _find_kept(self) -> Any:
+        """The mappings that were kept at the source while the target had no tables of ours, if there are any."""
+        rows = get_queryset(IdMapping, self.source).filter(origin__uuid=self.uuid, remote=self.target)
+        return rows if self.in_target and rows.exists() else None
 
     def find_sources(self, model: type[Model], targets: Iterable[Key]) -> dict[Key, list[Sent]]:
         """By row of the target, the objects of the source that are mapped to it."""
         by_text = {dump_key(key): key for key in targets}
-        if self.origin is None or not by_text:
-            return {}
         found: dict[Key, list[Sent]] = {}
-        rows = self._get_rows(model).filter(match("target_pk", by_text))
-        for source, target, created, digests in rows.values_list("source_pk", "target_pk", "created", "digests"):
-            found.setdefault(by_text[target], []).append(Sent(load_key(model, source), created, bytes(digests)))
+        sets = [self._get_rows(model)]
+        if self._kept is not None:
+            sets.append(self._kept.filter(model=model._meta.label_lower))
+        for rows in sets if by_text else ():
+            columns = rows.filter(match("target_pk", by_text)).values_list(
+                "source_pk", "target_pk", "created", "digests"
+            )
+            for source, target, created, digests in columns:
+                if target in by_text:
+                    sent = Sent(load_key(model, source), created, bytes(digests))
+                    found.setdefault(by_text[target], []).append(sent)
         return found
+
+    def find_others(self, model: type[Model], targets: Iterable[Key]) -> set[Key]:
+        """Those rows of the target that another origin has an object for."""
+        by_text = {dump_key(key): key for key in targets}
+        if not self.in_target or not by_text:
+            return set()
+        rows = get_queryset(IdMapping, self.place).filter(match("target_pk", by_text), model=model._meta.label_lower)
+        others = rows.exclude(origin=self.origin) if self.origin is not None else rows
+        return {by_text[text] for text in others.values_list("target_pk", flat=True) if text in by_text}
 
     def save(self, model: type[Model], rows: Sequence[tuple[Key, Key, bool, bytes]]) -> None:
         """Keep ``(source key, target key, created, digests)``, in the open transaction of the place."""
-        known = {
-            key: mapping for key, mapping in self.find(model, [row[0] for row in rows]).items() if not mapping.mirrored
-        }
-        fields = [IdMapping._meta.get_field(name) for name in FIELDS]
-        fresh = [
-            (
-                self.origin,
-                self.remote,
-                model._meta.label_lower,
-                dump_key(key),
-                dump_key(target),
-                created,
-                digests,
-            )
-            for key, target, created, digests in rows
-            if key not in known
-        ]
-        changed = [
-            (known[key].pk, [dump_key(target), created, digests])
-            for key, target, created, digests in rows
-            if key in known
-        ]
+        known = self.find(model, [row[0] for row in rows])
+        fields = [get_field(IdMapping, name) for name in FIELDS]
+        fresh, changed = [], []
+        for key, target, created, digests in rows:
+            mapping = known.get(key)
+            values = [dump_key(target), created, digests, mapping.serial + 1 if mapping else 1]
+            if mapping is None or mapping.pk is None:
+                fresh.append([self.origin, self.remote, model._meta.label_lower, dump_key(key), *values])
+            else:
+                changed.append((mapping.pk, values))
         if fresh:
-            self._writer.insert(IdMapping, fields, fresh)  # type: ignore[arg-type]
+            self._writer.insert(IdMapping, fields, fresh)
         if changed:
-            self._writer.update(IdMapping, fields[4:], changed)  # type: ignore[arg-type]
+            self._writer.update(IdMapping, fields[4:], changed)
 
     def forget(self, model: type[Model], targets: Sequence[Key]) -> None:
         """Drop every origin's mappings to these rows of the target: they are deleted, or have just been created."""

@@ -55,7 +55,8 @@ class IdMapping(models.Model):
 
     ``remote`` is empty where the mapping is kept in the target itself, and its alias where the target has no tables
     of ours and the mapping is kept at the source. ``created``: we put the row there. ``digests``: what the fields held
-    when both sides were last in step, see :mod:`gestore_sync.digests`.
+    when both sides were last in step, see :mod:`gestore_sync.digests`. ``serial``: of two mappings of one pair of rows,
+    one for each direction, the greater one was written later (a Lamport clock).
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -66,6 +67,7 @@ class IdMapping(models.Model):
     target_pk = models.CharField(_("primary key here"), max_length=KEY_LENGTH)
     created = models.BooleanField(_("created by a run"), default=False)
     digests = models.BinaryField(_("digests"), default=b"")
+    serial = models.PositiveIntegerField(_("serial"), default=0)
 
     class Meta:
         verbose_name = _("id mapping")

@@ -11,34 +11,48 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connections, models
-from django.db.models import Field, Model
+from django.db.models import Field, Max, Min, Model
 
-from gestore_sync.exceptions import WriteFailed
 from gestore_sync.reading import get_queryset, match
 from gestore_sync.refs import resolve_key_field
 
 BLOCK = 1000
+SPREAD = 100_000
 LETTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
-def iter_parking_values(model: type[Model], field: Field[Any, Any], using: str) -> Iterator[Any]:
-    """Values of ``field`` that no row of ``model`` has, without end: null where that is allowed.
+def iter_parkings(model: type[Model], field: Field[Any, Any], using: str, number: int) -> Iterator[list[Any]]:
+    """Sets of ``number`` values of ``field`` that no row of ``model`` has, the likeliest to be allowed first.
 
-    Raises :class:`WriteFailed` for a type of field that has no such values.
+    Null where that may be; numbers beyond those in use, which other constraints allow the likeliest; then gaps between
+    them; then the ends of the type.
     """
     if field.null:
-        while True:
-            yield None
-    values = iter_values(resolve_key_field(field), using)
+        yield [None] * number
+    for values in iter_kinds(model, resolve_key_field(field), field.attname, using):
+        found = list(islice(iter_free(model, field, using, values), number))
+        if len(found) == number:
+            yield found
+
+
+def iter_kinds(model: type[Model], field: Field[Any, Any], name: str, using: str) -> Iterator[Iterator[Any]]:
+    """Kinds of unlikely values, one after the other."""
+    if isinstance(field, models.IntegerField):
+        _, top = connections[using].ops.integer_field_range(field.get_internal_type())
+        ends = get_queryset(model, using).aggregate(low=Min(name), high=Max(name))
+        low, high = ends["low"] or 0, ends["high"] or 0
+        yield iter(range(high + 1, min(high + SPREAD, top if top is not None else 2**63 - 1) + 1))
+        yield iter(range(low, min(high, low + SPREAD)))
+        yield iter(range(low - 1, low - SPREAD, -1))
+    yield iter_values(field, using)
+
+
+def iter_free(model: type[Model], field: Field[Any, Any], using: str, values: Iterator[Any]) -> Iterator[Any]:
+    """Those values that no row has."""
     while block := list(islice(values, BLOCK)):
-        taken = set(
-            get_queryset(model, using).filter(match(field.attname, block)).values_list(field.attname, flat=True)
-        )
+        rows = get_queryset(model, using).filter(match(field.attname, block))
+        taken = set(rows.values_list(field.attname, flat=True))
         yield from (value for value in block if value not in taken)
-    raise WriteFailed(
-        f"Rows of {model._meta.label} trade values of the unique field {field.name!r}, which has no spare value "
-        "for the time between. Make the change in two steps at the source, with a push after each."
-    )
 
 
 def iter_values(field: Field[Any, Any], using: str) -> Iterator[Any]:

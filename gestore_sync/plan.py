@@ -193,7 +193,7 @@ class Plan:
     roots: list[Ref] = field(default_factory=list)
     models: list[type[Model]] = field(default_factory=list)
     deferred: frozenset[str] = frozenset()
-    places: dict[type[Model], list[Key]] = field(default_factory=dict)
+    places: dict[type[Model], set[Key]] = field(default_factory=dict)
 
     def get_spools(self) -> tuple[Spool, ...]:
         """The operations, in the order in which they are applied."""

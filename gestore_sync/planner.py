@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from django.db.models import Model
+from django.db.models import BinaryField, Model
 
 from gestore_sync.clashes import Clashes
 from gestore_sync.comparison import Decision, decide, mirror_digests
 from gestore_sync.conf import get_option
 from gestore_sync.constraints import find_deferred
 from gestore_sync.digests import split_digests
+from gestore_sync.failures import read_natural_keys
 from gestore_sync.identity import iter_identities
 from gestore_sync.layouts import Layout
 from gestore_sync.links import Link
@@ -20,13 +21,12 @@ from gestore_sync.locators import get_identity_digests, get_readers
 from gestore_sync.lookup import Lookup
 from gestore_sync.mappings import Mapping, MappingStore
 from gestore_sync.narration import fill_report
-from gestore_sync.natural import natural_key_of
 from gestore_sync.needs import REFERRED, spread_needs
 from gestore_sync.ordering import get_links, sort_models
 from gestore_sync.places import find_moved_nodes
 from gestore_sync.plan import Change, Conflict, Create, Note, Plan, Update
 from gestore_sync.progress import Progress
-from gestore_sync.reading import get_queryset, iter_rows
+from gestore_sync.reading import iter_rows
 from gestore_sync.refs import NEW, Key, Ref, iter_chunks
 from gestore_sync.removals import Removals
 from gestore_sync.scope import Role
@@ -34,6 +34,8 @@ from gestore_sync.subgraph import Subgraph
 from gestore_sync.translation import LOST
 
 MAX_SHOWN = 1000
+LARGE_VALUES = 20
+"""So many times smaller are the batches of models with binary columns, whose values may be large."""
 
 
 class Planner:
@@ -61,6 +63,7 @@ class Planner:
         self.counterparts = self.lookup.counterparts
         self._batch_size: int = get_option("BATCH_SIZE")
         self.plan = Plan(roots=subgraph.roots)
+        self._named: dict[type[Model], list[tuple[Key, int]]] = {}
         self._unique_values: dict[type[Model], dict[str, dict[Key, Any]]] = {}
         self._clashes = Clashes(subgraph.graph, self.source, target, self.counterparts, self.get_layout)
 
@@ -81,23 +84,30 @@ class Planner:
         order = sort_models(models, links, lambda link: int(link.required))
         self.plan.models = order
         self.plan.deferred = find_deferred(self.target, order, self.subgraph.graph)
+        for model in models:
+            if moved := find_moved_nodes(self.subgraph, model, self.target, self.counterparts):
+                self.plan.places[model] = set(moved)
         self.progress.start("comparing", self.subgraph.count())
         for model in order:
             self._plan_model(model)
-        for model in models:
-            if moved := find_moved_nodes(self.subgraph, model, self.target, self.counterparts):
-                self.plan.places[model] = moved
-                self.plan.report.updated[model._meta.label] += len(moved)
-                self.plan.report.unchanged[model._meta.label] -= len(moved)
         removals = Removals(
             self.subgraph, self.target, self.store, self.counterparts, self.get_layout, self.on_conflict
         )
         removals.find(prune=self.prune)
         self.plan.add_conflicts(removals.conflicts)
         self.plan.add_conflicts(self._clashes.settle(self.plan, lambda model: set(removals.deleted.get(model, ()))))
-        removals.add_to(self.plan, order)
+        removals.add_to(self.plan)
+        self._name_conflicts()
         fill_report(self.plan.report, self.subgraph, self.counterparts, self.store)
         return self.plan
+
+    def _name_conflicts(self) -> None:
+        """Add the natural keys of the first conflicts' objects, in bulk."""
+        for model, named in self._named.items():
+            found = read_natural_keys(model, self.source, [pk for pk, _ in named[:MAX_SHOWN]])
+            for pk, at in named[:MAX_SHOWN]:
+                if pk in found:
+                    self.plan.report.conflicts[at]["natural_key"] = list(found[pk])
 
     def _get_identifying(self, models: Sequence[type[Model]]) -> set[Link]:
         """The links that are part of what identifies an object."""
@@ -143,7 +153,10 @@ class Planner:
 
     def _plan_model(self, model: type[Model]) -> None:
         label = model._meta.label
-        for keys in iter_chunks(list(self._iter_planned(model)), self._batch_size):
+        size = self._batch_size
+        if any(isinstance(field, BinaryField) for field in model._meta.local_fields):
+            size = max(1, size // LARGE_VALUES)
+        for keys in iter_chunks(list(self._iter_planned(model)), size):
             self._plan_batch(model, keys)
             self.progress.advance(len(keys))
         matched = [
@@ -195,7 +208,7 @@ class Planner:
                     values[key] = layout.get_values(theirs[target])[layout.names.index(name)]
             if decision.write:
                 updates.append(Change(row, target, decision.write, decision.digests, created))
-            elif not is_noted(mapping, target, decision.digests):
+            elif not is_noted(mapping, target, digests, decision.digests):
                 notes.append((key, target, created, decision.digests))
         label = model._meta.label
         self.plan.report.created[label] += len(creates)
@@ -232,7 +245,7 @@ class Planner:
 
     def _count(self, layout: Layout, key: Key, decision: Decision, mine: Sequence[Any], row: tuple[Any, ...]) -> None:
         report, label = self.plan.report, layout.model._meta.label
-        if decision.write:
+        if decision.write or key in self.plan.places.get(layout.model, ()):
             report.updated[label] += 1
         elif decision.kept:
             report.skipped[label] += 1
@@ -272,23 +285,15 @@ class Planner:
     def _add_conflict(
         self, ref: Ref, reason: str, fields: dict[str, list[Any]] | None = None, resolved: str | None = None
     ) -> None:
-        natural_key = None
-        if len(self.plan.report.conflicts) < MAX_SHOWN:
-            instance = get_queryset(ref.model, self.source).filter(pk=ref.pk).first()
-            natural_key = natural_key_of(instance) if instance is not None else None
-        conflict = Conflict(
-            ref.model._meta.label,
-            str(ref.pk),
-            None if natural_key is None else list(natural_key),
-            reason,
-            fields or {},
-            resolved,
-        )
+        conflict = Conflict(ref.model._meta.label, str(ref.pk), None, reason, fields or {}, resolved)
+        self._named.setdefault(ref.model, []).append((ref.pk, len(self.plan.report.conflicts)))
         self.plan.add_conflicts([conflict])
 
 
-def is_noted(mapping: Mapping | None, target: Key, digests: bytes) -> bool:
-    """Whether the stored mapping already says this."""
-    if mapping is None or mapping.mirrored or mapping.target != target:
+def is_noted(mapping: Mapping | None, target: Key, known: bytes | None, digests: bytes) -> bool:
+    """Whether what is stored already says this; ``known``: the stored digests, as digests of the target's row."""
+    if mapping is None or mapping.target != target or known is None:
         return False
-    return mapping.digests == digests or split_digests(mapping.digests) == split_digests(digests)
+    if mapping.pk is None and not mapping.mirrored:
+        return False
+    return known == digests or split_digests(known) == split_digests(digests)

@@ -21,6 +21,7 @@ from gestore_sync.layouts import Layout
 from gestore_sync.links import TREE, Link, Relation
 from gestore_sync.locators import get_readers
 from gestore_sync.mappings import MappingStore, Sent
+from gestore_sync.ordering import get_links, sort_models
 from gestore_sync.plan import Conflict, Delete, Detach, Plan
 from gestore_sync.reading import find_existing, iter_composite_pointing, iter_pointing, iter_rows
 from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, get_table, make_key_set
@@ -132,12 +133,15 @@ class Removals:
         """Those rows whose object this origin sent and no longer has."""
         free = [key for key in dict.fromkeys(keys) if not self._is_claimed(model, key)]
         sources = self._store.find_sources(model, free)
+        others = set() if created_only else self._store.find_others(model, sources)
         sent_keys = [sent.key for of_row in sources.values() for sent in of_row]
-        existing = find_existing(model, self._subgraph.source, sent_keys)
+        # The through rows of an owner are all in the subgraph: one that is not, and exists, has another owner by now.
+        existing = find_existing(model, self._subgraph.source, sent_keys) if created_only else set()
         gone = {
             key: of_row[0]
             for key, of_row in sources.items()
-            if all(sent.key not in existing for sent in of_row)
+            if key not in others
+            and all(sent.key not in existing for sent in of_row)
             and (any(sent.created for sent in of_row) or not created_only)
         }
         ours = self._filter_ours(model, gone) if gone else set()
@@ -213,7 +217,7 @@ class Removals:
             )
         )
 
-    def add_to(self, plan: Plan, order: Sequence[type[Model]]) -> None:
+    def add_to(self, plan: Plan) -> None:
         """Add the operations to the plan, what points before what is pointed to."""
         detached: dict[str, set[Key]] = {}
         for (model, name, value), keys in self._detached.items():
@@ -224,15 +228,19 @@ class Removals:
         for label, rows in detached.items():
             plan.report.updated[label] += len(rows)
         plan.report.skipped.update(self._kept)
-        place = {model: number for number, model in enumerate(order)}
-        for model in sorted(self.deleted, key=lambda model: -place.get(model, len(place))):
+        deleted = [model for model in self.deleted if self.deleted[model]]
+        links = get_links(self._graph, deleted)
+        for model in reversed(sort_models(deleted, links, lambda link: int(link.required))):
             if self.deleted[model]:
                 plan.removals.add(Delete(model._meta.label, list(self.deleted[model])))
                 plan.report.deleted[model._meta.label] += len(self.deleted[model])
 
 
 def get_surviving_value(link: Link) -> Any:
-    """What the link is set to when its target is deleted; SURVIVES where ``on_delete`` names no value."""
+    """What the link is set to when its target is deleted; SURVIVES where ``on_delete`` names no plain value.
+
+    What ``SET(function)`` gives is not known: the function may write, and in another database.
+    """
     on_delete: Callable[..., Any] | None = getattr(getattr(link.field, "remote_field", None), "on_delete", None)
     if on_delete in (models.SET_NULL, getattr(models, "DB_SET_NULL", models.SET_NULL)):
         return None
@@ -240,6 +248,5 @@ def get_surviving_value(link: Link) -> Any:
         return link.field.get_default()
     if on_delete is not None and hasattr(on_delete, "deconstruct"):
         (value,) = on_delete.deconstruct()[1]
-        value = value() if callable(value) else value
-        return value.pk if isinstance(value, Model) else value
+        return SURVIVES if callable(value) or isinstance(value, Model) else value
     return SURVIVES

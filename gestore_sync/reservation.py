@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from django.db.models import Model
 
 from gestore_sync.identity import has_automatic_key
 from gestore_sync.layouts import Layout
-from gestore_sync.links import FOREIGN
 from gestore_sync.planner import Planner
 from gestore_sync.refs import Key, get_key_columns
 from gestore_sync.scope import Role
-from gestore_sync.translation import Counterparts
 from gestore_sync.writers.portable import Writer
 
 
@@ -27,20 +27,20 @@ def reserve_keys(planner: Planner, model: type[Model], writer: Writer) -> list[K
     if new and has_automatic_key(model):
         for key, target in zip(new, writer.reserve(model, len(new)), strict=True):
             keys.set(key, target)
-    else:
-        layout = planner.get_layout(model)
-        for key in new:
-            keys.set(key, make_key(layout, key, planner.counterparts))
+    elif new:
+        for key, target in make_keys(planner.get_layout(model), new, planner):
+            keys.set(key, target)
     return new
 
 
-def make_key(layout: Layout, key: Key, counterparts: Counterparts) -> Key:
-    """A key that the database does not count out, with the links in it rewritten."""
-    parts = key if isinstance(key, tuple) else (key,)
-    made = []
-    for name, part in zip(get_key_columns(layout.model), parts, strict=True):
-        link = next(column.link for column in layout.columns if column.field.attname == name)
-        if link is not None and link.kind == FOREIGN and link.target is not None and len(link.attnames) == 1:
-            part = counterparts.get(link.target, part)
-        made.append(part)
-    return tuple(made) if isinstance(key, tuple) else made[0]
+def make_keys(layout: Layout, keys: list[Key], planner: Planner) -> Iterator[tuple[Key, Key]]:
+    """``(source key, target key)`` where the database does not count keys out: the same, with links rewritten."""
+    names = get_key_columns(layout.model)
+    places = [number for name in names for number, column in enumerate(layout.columns) if column.field.attname == name]
+    if not any(layout.columns[place].link is not None for place in places):
+        yield from zip(keys, keys, strict=True)
+        return
+    for row in layout.read(planner.source, keys):
+        values = layout.translate(row, planner.counterparts, planner.source)
+        parts = tuple(values[place] for place in places)
+        yield row[0], parts if len(names) > 1 else parts[0]

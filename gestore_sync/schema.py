@@ -24,13 +24,13 @@ def check_schema(using: str, models: Sequence[type[Model]]) -> None:
         known = columns.get(get_table(model))
         if not known or not router.allow_migrate_model(using, model):
             raise SchemaMismatch(
-                f"The target {using!r} has no table {model._meta.db_table!r} for {model._meta.label}. "
+                f"The database {using!r} has no table {model._meta.db_table!r} for {model._meta.label}. "
                 f"{advise(using, model)}"
             )
         for field in model._meta.local_concrete_fields:
             if field.column is not None and field.column.lower() not in known:
                 raise SchemaMismatch(
-                    f"The table {model._meta.db_table!r} of the target {using!r} has no column {field.column!r} "
+                    f"The table {model._meta.db_table!r} of the database {using!r} has no column {field.column!r} "
                     f"for {model._meta.label}.{field.name}. {advise(using, model)}"
                 )
 

@@ -125,11 +125,22 @@ def make_scope(
     return Scope(
         own=frozenset(link.name for link, role in roles.items() if role is Role.OWN),
         refer=frozenset(link.name for link, role in roles.items() if role is Role.REFER),
-        ignore=frozenset(link.name for link, role in roles.items() if role is Role.LOOK_UP),
+        ignore=frozenset(link.name for link, role in roles.items() if role is Role.LOOK_UP)
+        | get_skipped_members(graph),
         excluded=frozenset(models | default_models) - frozenset(roots),
         stop=frozenset(get_scope_model(name) for name in (*get_option("STOP"), *stop)),
         named=frozenset(named | set(roots)),
         connected=(reach or get_option("REACH")) == "connected",
+    )
+
+
+def get_skipped_members(graph: LinkGraph) -> frozenset[str]:
+    """The many-to-many fields that ``SYNCHRO_SKIP`` of their model names."""
+    return frozenset(
+        membership.name
+        for model, of_model in graph.memberships.items()
+        for membership in of_model
+        if membership.name.rpartition(".")[2] in getattr(model, "SYNCHRO_SKIP", ())
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from django.db.models import Model
 
 from gestore_sync.links import LinkGraph
-from gestore_sync.refs import Key, Ref, make_key_list, make_key_set
+from gestore_sync.refs import Key, Ref, get_table, make_key_list, make_key_set
 from gestore_sync.scope import Role, Scope
 
 ROOT = "root"
@@ -107,6 +107,12 @@ class Subgraph:
             ]
             if any(key in seen for seen in above for key in members.keys):
                 self.members[model, role] = members.without(above)
+
+    def forget_looked_up(self, tables: Sequence[str]) -> None:
+        """Leave out objects that are only looked for where the target has no table (none of ``tables``) for them."""
+        for model, role in list(self.members):
+            if role is Role.LOOK_UP and get_table(model) not in tables:
+                del self.members[model, role]
 
     def iter_keys(self, model: type[Model], *roles: Role) -> Iterator[Key]:
         """The keys of all objects of ``model`` with one of ``roles``."""

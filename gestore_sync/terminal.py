@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,9 @@ from rich.table import Table
 
 from gestore_sync.plan import Report
 from gestore_sync.progress import Progress
+
+PAGE_WIDTH = 240
+"""How wide tables may be in files and pipes, so that no name is cut."""
 
 PHASES = {
     "walking": gettext_lazy("Walking"),
@@ -66,14 +70,17 @@ def make_progress(stream: Any, *, wanted: bool) -> Progress:
 def print_report(report: Report, stream: Any) -> None:
     """A table of counts by model, then what a person should know beside it."""
     console = Console(file=stream, soft_wrap=True, highlight=False)
-    counts = report.as_dict()
-    columns = [name for name in Report.COUNTS if counts[name]]
-    labels = sorted({label for name in columns for label in counts[name]})
+    if not console.is_terminal:
+        console = Console(file=stream, soft_wrap=True, highlight=False, width=PAGE_WIDTH)
+    counts: dict[str, Mapping[str, int]] = {name: getattr(report, name) for name in Report.COUNTS}
+    counts["conflicts"] = Counter(conflict["model"] for conflict in report.conflicts)
+    columns = [name for name, of_model in counts.items() if any(of_model.values())]
+    labels = sorted({label for name in columns for label, number in counts[name].items() if number})
     if labels:
         table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column(_("model"))
+        table.add_column(_("model"), no_wrap=True)
         for name in columns:
-            table.add_column(_(name), justify="right")
+            table.add_column(_(name), justify="right", no_wrap=True)
         table.add_column(_("through"), overflow="fold")
         for label in labels:
             numbers = [f"{counts[name].get(label, 0):,}" if counts[name].get(label) else "" for name in columns]

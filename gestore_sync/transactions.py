@@ -27,10 +27,11 @@ def read_snapshot(using: str) -> Iterator[None]:
 
 
 @contextmanager
-def write_all_or_nothing(using: str) -> Iterator[None]:
+def write_all_or_nothing(using: str, lock: str | None = None) -> Iterator[None]:
     """A transaction for writing what was planned in it: rows that others change meanwhile make it fail, not lose.
 
-    Repeatable read on PostgreSQL; on SQLite the write lock is taken at the beginning.
+    Repeatable read on PostgreSQL, after waiting for other runs, which hold the table ``lock``; on SQLite the write lock
+    is taken at the beginning.
     """
     connection = connections[using]
     if connection.in_atomic_block:
@@ -41,13 +42,23 @@ def write_all_or_nothing(using: str) -> Iterator[None]:
     if connection.vendor == "sqlite":
         connection.transaction_mode = "IMMEDIATE"  # type: ignore[attr-defined]
     try:
-        with read_snapshot(using):
+        with transaction.atomic(using=using):
             if connection.vendor == "sqlite":
                 connection.transaction_mode = mode  # type: ignore[attr-defined]
+            elif connection.vendor == "postgresql":
+                begin_alone(using, lock)
             yield
     finally:
         if connection.vendor == "sqlite":
             connection.transaction_mode = mode  # type: ignore[attr-defined]
+
+
+def begin_alone(using: str, lock: str | None) -> None:
+    """Let one run write at a time. LOCK TABLE takes no snapshot: what is read after it is what the last run left."""
+    with connections[using].cursor() as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        if lock is not None:
+            cursor.execute(f"LOCK TABLE {connections[using].ops.quote_name(lock)} IN SHARE ROW EXCLUSIVE MODE")
 
 
 def may_be_repeated(error: DatabaseError) -> bool:

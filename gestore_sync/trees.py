@@ -32,8 +32,12 @@ class Trees:
     def _get_changes(self, model: type[Model], adapter: Adapter) -> TreeChanges:
         if model not in self._changes:
             owned = list(self._subgraph.iter_keys(model, Role.OWN))
-            nodes = adapter.read(model, self._subgraph.source, owned)
-            order = {self._counterparts.get(model, key): node.order for key, node in nodes.items()}
+            mine = self._make_nodes(model, adapter, owned)
+            theirs = adapter.read(model, self._target, [node.pk for node in mine])
+            # What the target has moved elsewhere has no place among its new siblings that the source could tell.
+            order = {
+                node.pk: node.order for node in mine if node.pk in theirs and theirs[node.pk].parent == node.parent
+            }
             self._changes[model] = TreeChanges(order=order)
         return self._changes[model]
 

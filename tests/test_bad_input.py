@@ -31,7 +31,7 @@ from tests.conftest import Pair
 from tests.kinds.making import make, make_many
 from tests.kinds.models import Asset, Currency, Page, Shop, Slot, Values
 from tests.pgkinds.models import Crate
-from tests.policies.models import Article, Brand, Claim, Depot, Parcel, Scan, Shift, Worker
+from tests.policies.models import Article, Depot, Parcel, Scan, Shift, Worker
 from tests.policies.watching import CROSSED, Watch, execute, pairings, refuse_text, watched
 
 ONE = pairings("sqlite-postgresql")
@@ -433,6 +433,23 @@ def test_a_model_that_the_router_keeps_off_the_target_is_named(watch: Watch) -> 
     assert "--ignore pgkinds.Crate" in str(error)
 
 
+@pytest.mark.parametrize("table", ["gestore_sync_idmapping", "gestore_sync_syncrun", "gestore_sync_origin"])
+def test_tables_of_ours_that_are_not_up_to_date_are_named_with_what_to_run(watch: Watch, table: str) -> None:
+    column = {
+        "gestore_sync_idmapping": "created",
+        "gestore_sync_syncrun": "finished",
+        "gestore_sync_origin": "created",
+    }[table]
+    execute(watch.target, f"ALTER TABLE {table} DROP COLUMN {column}")
+    watch.ours = ()
+
+    error = watch.refuse(make(Depot, watch.source))
+
+    assert isinstance(error, SchemaMismatch)
+    assert repr(table) in str(error)
+    assert f"migrate gestore_sync --database {watch.target}" in str(error)
+
+
 # Rows that the target refuses
 
 
@@ -757,3 +774,54 @@ def test_a_push_is_repeated_after_a_deadlock(watch: Watch, receive: Any) -> None
     assert report.updated == {"policies.Depot": 1, "policies.Worker": 1}
     for model in (Depot, Worker):
         assert watch.on_target(model).get().name == "ours"
+
+
+@pytest.mark.parametrize("pair", LIVE_TO_POSTGRESQL, indirect=True)
+def test_nobody_sees_anything_of_a_push_before_all_of_it_is_there(watch: Watch, receive: Any) -> None:
+    depot = make(Depot, watch.source)
+    make(Scan, watch.source, parcel=make(Parcel, watch.source, depot=depot))
+    tables = ["policies_depot", "policies_parcel", "policies_scan", "gestore_sync_idmapping", "gestore_sync_syncrun"]
+    seen: list[list[int]] = []
+
+    def look(**kwargs: Any) -> None:
+        with psycopg.connect(dsn(watch.target), autocommit=True) as beside:
+            counts = [beside.execute(f"SELECT count(*) FROM {table}").fetchone() for table in tables]
+            seen.append([count[0] for count in counts if count])
+
+    receive(post_save, look, Scan)
+
+    watch.synchronize(depot)
+
+    assert seen == [[0] * len(tables)]
+
+
+@pytest.mark.parametrize("pair", pairings("postgresql-postgresql", live=True), indirect=True)
+def test_two_pushes_of_one_object_at_a_time_make_it_once(watch: Watch, receive: Any) -> None:
+    depot = make(Depot, watch.source)
+    make_many(Parcel, watch.source, 3, depot=depot)
+    errors: list[BaseException] = []
+
+    def push_too() -> None:
+        try:
+            watch.synchronize(depot)
+        except GestoreSyncError as error:
+            errors.append(error)
+        finally:
+            connections.close_all()
+
+    second = threading.Thread(target=push_too)
+
+    def begin(**kwargs: Any) -> None:
+        if second.ident is None:
+            second.start()
+            time.sleep(0.5)
+
+    receive(post_save, begin, Parcel)
+
+    watch.synchronize(depot)
+    second.join(30)
+
+    assert not second.is_alive()
+    assert (watch.on_target(Depot).count(), watch.on_target(Parcel).count()) == (1, 3)
+    assert all("\n" not in str(error) for error in errors)
+    watch.push_nothing(depot)

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from django.contrib.contenttypes.models import ContentType
 from django.db import connections, models
+from django.db.models import Value
+from django.db.models.functions import Concat
 from django.db.models.query import QuerySet
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
@@ -90,6 +92,31 @@ def test_many_objects_take_as_many_queries_as_few(watch: Watch) -> None:
     assert counts[FEW] == counts[MANY]
 
 
+@pytest.mark.parametrize("policy", ["newer", "remote"])
+def test_many_conflicts_take_as_many_queries_as_few(watch: Watch, policy: str) -> None:
+    counts = {}
+    for size in (3, 300):
+        depot = make_depot(watch.source, f"of {size}", size)
+        watch.synchronize(depot)
+        watch.on_source(Article).filter(depot=depot).update(title="ours")
+        watch.on_target(Article).filter(depot__name=depot.name).update(title="theirs")
+        counts[size] = count_queries(watch, depot, on_conflict=policy)
+
+    assert counts[3] == counts[300]
+
+
+def test_many_rows_that_the_target_changed_take_as_many_queries_as_few(watch: Watch) -> None:
+    counts = {}
+    for size in (3, 300):
+        depot = make_depot(watch.source, f"of {size}", size)
+        watch.synchronize(depot)
+        watch.on_target(Article).filter(depot__name=depot.name).update(title="theirs", code=Concat("code", Value("x")))
+        watch.on_target(Worker).filter(email__startswith=depot.name).update(name="theirs")
+        counts[size] = count_queries(watch, depot)
+
+    assert counts[3] == counts[300]
+
+
 def test_queries_grow_with_batches(watch: Watch) -> None:
     depot = make_depot(watch.source, "ours", 60)
     with override_settings(GESTORE_SYNC={"BATCH_SIZE": 60}):
@@ -156,7 +183,9 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 """
 
-PUSH = PEAK + """
+PUSH = (
+    PEAK
+    + """
 
 import django
 
@@ -170,8 +199,11 @@ before = peak()
 report = api.synchronize(["policies.Depot.2"])
 print(report.created["policies.Parcel"], report.created["policies.Scan"], peak() - before)
 """
+)
 
-WALK = PEAK + """
+WALK = (
+    PEAK
+    + """
 
 import django
 
@@ -194,6 +226,7 @@ before = peak()
 subgraph = walk("policies.Depot.2")
 print(subgraph.count(), 0, peak() - before)
 """
+)
 
 
 @pytest.fixture(scope="module")

@@ -401,6 +401,18 @@ def test_an_object_renamed_differently_on_both_sides_is_a_conflict(watch: Watch)
     assert [conflict["fields"] for conflict in error.report.conflicts] == [{"name": ["ours", "theirs"]}]
 
 
+def test_names_that_moved_on_the_target_never_lead_to_a_second_row(watch: Watch) -> None:
+    first = make(Brand, watch.source, name="a", motto="of a")
+    watch.push(first)
+    watch.on_target(Brand).filter(name="a").update(name="b", motto="of b")
+    make(Brand, watch.target, name="a", motto="of a")
+    second = make(Brand, watch.source, name="b", motto="of b")
+
+    watch.synchronize(first, second)
+
+    assert of_target(watch, Brand, "name", "motto") == [("a", "of a"), ("b", "of b")]
+
+
 def test_an_object_made_anew_at_the_source_is_the_same_by_its_natural_key(watch: Watch) -> None:
     depot = make(Depot, watch.source)
     make(Article, watch.source, depot=depot, code="A", title="first")

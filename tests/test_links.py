@@ -158,6 +158,37 @@ def test_what_hangs_on_a_referred_row_stays_behind(sync: Sync) -> None:
     sync.assert_nothing_to_do(shop)
 
 
+def test_a_referred_row_is_created_whole(sync: Sync) -> None:
+    make_crowd(sync.target, Order, Shop, License, Tag)
+    shop = make(Shop, sync.source, name="ours", seal=make(Seal, sync.source, title="seal"))
+    make(License, sync.source, shop=shop, number="L-1")
+    shop.tags.add(make(Tag, sync.source, name="tag"))
+    make(Invoice, sync.source, shop=shop, number="left behind")
+    order = make(Order, sync.source, shop=shop, number="ours")
+
+    report = sync.push(order)
+
+    ours = sync.on_target(Order).get(number="ours").shop
+    assert (ours.seal.title, ours.license.number, ours.tags.get().name) == ("seal", "L-1", "tag")
+    assert report.left_behind["kinds.Shop"] == {"kinds.Invoice.shop": 1}
+    sync.assert_nothing_to_do(order)
+
+
+def test_what_only_a_matched_row_points_to_stays_behind(sync: Sync) -> None:
+    make_crowd(sync.target, Order, Shop)
+    shop = make(Shop, sync.source, name="ours")
+    order = make(Order, sync.source, shop=shop, number="ours")
+    sync.push(order)
+    shop.seal = make(Seal, sync.source, title="seal")
+    shop.save()
+    shop.tags.add(make(Tag, sync.source, name="tag"))
+
+    sync.assert_nothing_to_do(order)
+
+    assert not sync.on_target(Seal).exists()
+    assert not sync.on_target(Tag).exists()
+
+
 def test_a_row_that_moves_to_another_parent_moves_on_the_target(sync: Sync) -> None:
     make_crowd(sync.target, Line, Order)
     shop = make(Shop, sync.source)

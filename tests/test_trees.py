@@ -112,6 +112,18 @@ def trees(pair: Pair) -> Trees:
     return Trees(pair)
 
 
+_databases = pytest.mark.django_db(databases=DATABASES)
+crosswise = pytest.mark.parametrize(
+    "pair",
+    [
+        pytest.param(Pair("default", "pg_remote"), id="sqlite-postgresql", marks=_databases),
+        pytest.param(Pair("pg_local", "remote"), id="postgresql-sqlite", marks=_databases),
+    ],
+    indirect=True,
+)
+"""Instead of all four pairings: each kind of database is a source once and a target once."""
+
+
 def below(families: dict[str | None, list[str]], top: str) -> dict[str | None, list[str]]:
     """The families of a node and of all below it."""
     found: dict[str | None, list[str]] = {}
@@ -160,6 +172,7 @@ def test_a_subtree_arrives_below_the_parent_that_the_target_has(model: Any, tree
     assert families[None] == ["first", "s", "last"] if model in MODELS else sorted(families[None])
 
 
+@crosswise
 @pytest.mark.parametrize("model", ALL, **by_model)
 def test_a_subtree_brings_the_parents_that_the_target_lacks(model: Any, trees: Trees) -> None:
     trees.plant(trees.target, model, *THEIRS)
@@ -171,6 +184,7 @@ def test_a_subtree_brings_the_parents_that_the_target_lacks(model: Any, trees: T
     assert below(trees.get_families(model), "s") == {"s": ["s.a"], "s.a": ["s.a.sub"], "s.a.sub": ["s.a.sub.z"]}
 
 
+@crosswise
 @pytest.mark.parametrize("model", ALL, **by_model)
 def test_a_tree_that_grows_is_followed(model: Any, trees: Trees) -> None:
     trees.plant(trees.target, model, *THEIRS)
@@ -193,6 +207,7 @@ def self_on(using: str, model: type[Model], code: str) -> Any:
     return model._base_manager.using(using).get(code=code)
 
 
+@crosswise
 @pytest.mark.parametrize("model", MODELS, **by_model)
 def test_a_node_that_moves_to_another_parent_takes_what_stands_below_it_along(model: Any, trees: Trees) -> None:
     trees.plant(trees.target, model, *THEIRS)
@@ -212,6 +227,7 @@ def test_a_node_that_moves_to_another_parent_takes_what_stands_below_it_along(mo
     }
 
 
+@crosswise
 @pytest.mark.parametrize("model", MODELS, **by_model)
 def test_the_order_of_siblings_follows_and_those_of_the_target_stay_between(model: Any, trees: Trees) -> None:
     nodes = trees.plant(trees.source, model, "s", "s.a", "s.a.x", "s.b", "s.c")
@@ -227,6 +243,7 @@ def test_the_order_of_siblings_follows_and_those_of_the_target_stay_between(mode
     assert families["s.a"] == ["s.a.x"]
 
 
+@crosswise
 @pytest.mark.parametrize("model", MODELS, **by_model)
 def test_a_node_that_changes_its_place_and_its_name_is_one_update(model: Any, trees: Trees) -> None:
     nodes = trees.plant(trees.source, model, "s", "s.a", "s.b", "s.c")
@@ -242,6 +259,7 @@ def test_a_node_that_changes_its_place_and_its_name_is_one_update(model: Any, tr
     assert trees.get_families(model)["s"] == ["s.c", "s.a", "s.b"]
 
 
+@crosswise
 @pytest.mark.parametrize("model", MODELS, **by_model)
 def test_a_node_that_the_target_has_moved_stays_where_it_is(model: Any, trees: Trees) -> None:
     nodes = trees.plant(trees.source, model, "s", "s.a", "s.a.w", "s.a.x", "s.b", "s.b.y")
@@ -255,6 +273,7 @@ def test_a_node_that_the_target_has_moved_stays_where_it_is(model: Any, trees: T
     assert trees.get_families(model)["s.b"] == ["s.a.x", "s.b.y", "s.b.z"]
 
 
+@crosswise
 @pytest.mark.parametrize("model", MODELS, **by_model)
 def test_the_order_of_pushed_siblings_is_that_of_the_source_again(model: Any, trees: Trees) -> None:
     nodes = trees.plant(trees.source, model, "s", "s.a", "s.b", "s.c")
@@ -267,6 +286,7 @@ def test_the_order_of_pushed_siblings_is_that_of_the_source_again(model: Any, tr
     assert trees.get_families(model)["s"] == ["s.a", "s.b", "s.c"]
 
 
+@crosswise
 @pytest.mark.parametrize("model", MODELS, **by_model)
 def test_a_node_that_both_sides_have_moved_goes_where_the_policy_says(model: Any, trees: Trees) -> None:
     nodes = trees.plant(trees.source, model, "s", "s.a", "s.b", "s.c", "s.c.x")
@@ -284,6 +304,7 @@ def test_a_node_that_both_sides_have_moved_goes_where_the_policy_says(model: Any
     assert trees.get_families(model)["s.b"] == ["s.c.x"]
 
 
+@crosswise
 @pytest.mark.parametrize("model", SORTED, **by_model)
 def test_a_new_name_brings_a_node_to_its_place_among_those_of_the_target(model: Any, trees: Trees) -> None:
     trees.plant(trees.target, model, "s", "s.b")
@@ -302,6 +323,7 @@ def test_a_new_name_brings_a_node_to_its_place_among_those_of_the_target(model: 
     assert trees.get_families(model)["s"] == ["s.b", "s.c", "s.a"]
 
 
+@crosswise
 @pytest.mark.parametrize("model", ALL, **by_model)
 def test_pruning_closes_the_tree_over_what_is_gone(model: Any, trees: Trees) -> None:
     trees.plant(trees.target, model, *THEIRS)
@@ -320,6 +342,7 @@ def test_pruning_closes_the_tree_over_what_is_gone(model: Any, trees: Trees) -> 
     assert below(trees.get_families(model), "t") == {"t": ["t.a", "t.c"], "t.a": ["t.a.b"]}
 
 
+@crosswise
 @pytest.mark.parametrize("model", PLAIN, **by_model)
 def test_pruning_stops_at_a_node_that_only_the_target_has(model: Any, trees: Trees) -> None:
     nodes = trees.plant(trees.source, model, "s", "s.a", "s.a.b")
@@ -335,6 +358,7 @@ def test_pruning_stops_at_a_node_that_only_the_target_has(model: Any, trees: Tre
     assert trees.get_positions(model) == before
 
 
+@crosswise
 @pytest.mark.parametrize("model", PLAIN, **by_model)
 def test_everything_changes_in_one_push(model: Any, trees: Trees) -> None:
     trees.plant(trees.target, model, *THEIRS)
@@ -354,6 +378,7 @@ def test_everything_changes_in_one_push(model: Any, trees: Trees) -> None:
     assert source["s"] == ["s.f", "s.a"]
 
 
+@crosswise
 def test_a_dry_run_tells_of_a_move_and_writes_nothing(trees: Trees) -> None:
     nodes = trees.plant(trees.source, PathNode, "s", "s.a", "s.b")
     trees.push(nodes["s"])
@@ -382,6 +407,7 @@ def plant_pages(trees: Trees, using: str) -> dict[str, Any]:
     return pages
 
 
+@crosswise
 @pytest.mark.parametrize("start", ["s", "review"])
 def test_nodes_of_several_tables_arrive_with_all_that_they_are(start: str, trees: Trees) -> None:
     trees.plant(trees.target, Page, *THEIRS)
@@ -398,6 +424,7 @@ def test_nodes_of_several_tables_arrive_with_all_that_they_are(start: str, trees
     assert remarks == {code: code for code in owned}
 
 
+@crosswise
 def test_a_place_and_its_city_arrive_in_one_tree(trees: Trees) -> None:
     trees.plant(trees.target, Place, *THEIRS)
     with working_on(trees.source):
@@ -414,6 +441,7 @@ def test_a_place_and_its_city_arrive_in_one_tree(trees: Trees) -> None:
 # Room
 
 
+@crosswise
 def test_a_node_that_finds_no_room_on_the_target_is_named_and_nothing_is_written(trees: Trees) -> None:
     trees.plant(trees.target, PathShort, "s", *(f"s.theirs{number}" for number in range(9)))
     nodes = trees.plant(trees.source, PathShort, "s", "s.a")
@@ -499,6 +527,7 @@ def read_folders(using: str) -> dict[str, str | None]:
     return dict(Folder.objects.using(using).values_list("full_path", "parent__full_path"))
 
 
+@crosswise
 @pytest.mark.usefixtures("folders")
 def test_the_adapter_of_the_guide_keeps_the_paths_of_folders(trees: Trees) -> None:
     theirs = add_folder(trees.target, "theirs")
@@ -522,6 +551,7 @@ def test_the_adapter_of_the_guide_keeps_the_paths_of_folders(trees: Trees) -> No
     }
 
 
+@crosswise
 @pytest.mark.usefixtures("folders")
 def test_the_adapter_of_the_guide_lets_two_folders_trade_their_paths(trees: Trees) -> None:
     top = add_folder(trees.source, "top")

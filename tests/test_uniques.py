@@ -19,7 +19,9 @@ from tests.kinds.making import make, make_crowd, make_many
 from tests.kinds.models import (
     Address,
     Booking,
+    Contact,
     Coupon,
+    Floor,
     Husband,
     Isbn,
     Letterbox,
@@ -35,7 +37,7 @@ from tests.kinds.models import (
     Wife,
 )
 from tests.kinds.pushing import Sync, content, restart_numbers, rolled_back, rows, watched
-from tests.pgkinds.models import Crate, Step
+from tests.pgkinds.models import Berth, Crate, Step
 
 POSTGRESQL = pytest.param(
     Pair("pg_local", "pg_remote"),
@@ -47,6 +49,12 @@ POSTGRESQL = pytest.param(
 @pytest.fixture
 def sync(pair: Pair) -> Iterator[Sync]:
     with watched(pair) as sync:
+        yield sync
+
+
+@pytest.fixture(params=[POSTGRESQL])
+def pg_sync(request: pytest.FixtureRequest) -> Iterator[Sync]:
+    with watched(request.param) as sync:
         yield sync
 
 
@@ -119,6 +127,63 @@ def test_positions_that_a_check_keeps_positive_trade_places(sync: Sync, exchange
     assert (report.created, report.updated) == ({}, {"kinds.Rank": len(exchange)})
     assert positions(sync, Rank) == before | exchange
     sync.assert_nothing_to_do(queue)
+
+
+@pytest.mark.parametrize("exchange", [{"a": 2, "b": 1}, {"a": 2, "b": 3, "c": 1}], ids=["two trade", "three rotate"])
+def test_positions_trade_places_where_a_check_leaves_few_of_them(sync: Sync, exchange: dict[str, int]) -> None:
+    make_crowd(sync.target, Queue)
+    for position in (7, 8, 9):
+        make(Floor, sync.target, position=position)
+    queue = make(Queue, sync.source, name="ours")
+    before = {"a": 1, "b": 2, "c": 3}
+    for name, position in before.items():
+        make(Floor, sync.source, queue=queue, name=name, position=position)
+    sync.push(queue)
+    for free, name in enumerate(exchange, start=4):
+        sync.on_source(Floor).filter(name=name).update(position=free)
+    for name, position in exchange.items():
+        sync.on_source(Floor).filter(name=name).update(position=position)
+
+    report = sync.push(queue)
+
+    assert report.updated == {"kinds.Floor": len(exchange)}
+    assert positions(sync, Floor) == before | exchange
+    sync.assert_nothing_to_do(queue)
+
+
+def test_optional_values_trade_places_where_a_check_wants_one_of_them(sync: Sync) -> None:
+    make_crowd(sync.target, Queue)
+    queue = make(Queue, sync.source, name="ours")
+    for name, phone in {"a": "111", "b": "222"}.items():
+        make(Contact, sync.source, queue=queue, name=name, phone=phone)
+    sync.push(queue)
+    for name, phone in (("a", "333"), ("b", "111"), ("a", "222")):
+        sync.on_source(Contact).filter(name=name).update(phone=phone)
+
+    report = sync.push(queue)
+
+    assert report.updated == {"kinds.Contact": 2}
+    ours = sync.on_target(Contact).filter(queue__name="ours")
+    assert dict(ours.values_list("name", "phone")) == {"a": "222", "b": "111"}
+    sync.assert_nothing_to_do(queue)
+
+
+def test_places_rotate_where_two_nulls_are_one_too_many(pg_sync: Sync) -> None:
+    sync = pg_sync
+    make_crowd(sync.target, Berth, Crate)
+    crate = make(Crate, sync.source, name="ours")
+    for name, place in {"a": 1, "b": 2, "c": 3, "d": None}.items():
+        make(Berth, sync.source, crate=crate, name=name, place=place)
+    sync.push(crate)
+    for name, place in (("d", 9), ("a", 8), ("b", 7), ("c", 1), ("a", 2), ("b", None), ("d", 3)):
+        sync.on_source(Berth).filter(name=name).update(place=place)
+
+    report = sync.push(crate)
+
+    assert report.updated == {"pgkinds.Berth": 4}
+    ours = sync.on_target(Berth).filter(crate__name="ours")
+    assert dict(ours.values_list("name", "place")) == {"a": 2, "b": None, "c": 1, "d": 3}
+    sync.assert_nothing_to_do(crate)
 
 
 def test_a_new_row_takes_the_position_that_others_make_free(sync: Sync) -> None:
@@ -233,12 +298,6 @@ def test_many_unique_positions_shift_at_once(sync: Sync) -> None:
     assert (report.created, report.updated) == ({"kinds.Turn": 1}, {"kinds.Turn": 3000})
     assert positions(sync) == {"new": 0} | {str(number): number + 1 for number in range(3000)}
     sync.assert_nothing_to_do(queue)
-
-
-@pytest.fixture(params=[POSTGRESQL])
-def pg_sync(request: pytest.FixtureRequest) -> Iterator[Sync]:
-    with watched(request.param) as sync:
-        yield sync
 
 
 def test_positions_trade_places_under_a_deferred_constraint(pg_sync: Sync) -> None:
@@ -630,4 +689,17 @@ def test_automatic_numbers_go_on_after_a_push(sync: Sync) -> None:
 
     assert len({queue.pk for queue in theirs}) == 3
     assert sync.on_target(Queue).filter(name="ours").count() == 3
+    sync.assert_nothing_to_do(*queues)
+
+
+def test_automatic_numbers_that_lag_behind_the_rows_are_set_right(sync: Sync) -> None:
+    for pk in range(1, 6):
+        make(Queue, sync.target, pk=pk)
+    queues = make_many(Queue, sync.source, 3, name="ours")
+
+    sync.push(*queues)
+
+    make_many(Queue, sync.target, 3, name="later")
+    assert sync.on_target(Queue).filter(name="ours").count() == 3
+    assert sync.on_target(Queue).count() == 11
     sync.assert_nothing_to_do(*queues)

@@ -585,6 +585,23 @@ def test_columns_that_do_not_travel_keep_the_value_of_the_target(sync: Sync) -> 
     sync.assert_nothing_to_do(device)
 
 
+def test_members_that_do_not_travel_stay_as_the_target_has_them(sync: Sync) -> None:
+    make_crowd(sync.target, Device, Tag)
+    theirs = make(Device, sync.target, serial="S-1", name="old")
+    theirs.tags.add(make(Tag, sync.target, name="theirs"))
+    sync.expect_change(theirs)
+    known, new = (make(Device, sync.source, serial=serial, name="new") for serial in ("S-1", "S-2"))
+    for device in (known, new):
+        device.tags.add(make(Tag, sync.source))
+
+    report = sync.push(known, new)
+
+    assert (report.created, report.updated) == ({"kinds.Device": 1}, {"kinds.Device": 1})
+    ours = sync.on_target(Device).filter(name="new").values_list("serial", "tags__name")
+    assert dict(ours) == {"S-1": "theirs", "S-2": None}
+    sync.assert_nothing_to_do(known, new)
+
+
 def test_columns_that_do_not_travel_are_no_change(sync: Sync) -> None:
     make_crowd(sync.target, Device)
     device = make(Device, sync.source, serial="S-1", name="ours")

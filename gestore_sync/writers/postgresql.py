@@ -51,17 +51,37 @@ class PostgreSQLWriter(Writer):
             cursor.execute(
                 "SELECT pg_get_serial_sequence(%s, %s)", [quote(model._meta.db_table), model._meta.pk.column]
             )
-            sequence = cursor.fetchone()[0]
+            sequence = cursor.fetchone()[0] or self._find_sequence(cursor, model)
             if sequence is None:
-                return super().reserve(model, number)
+                cursor.execute(f"LOCK TABLE {quote(model._meta.db_table)} IN SHARE ROW EXCLUSIVE MODE")
+                first = (get_queryset(model, self.using).aggregate(highest=Max("pk"))["highest"] or 0) + 1
+                return list(range(first, first + number))
             for _ in range(2):
                 cursor.execute("SELECT nextval(%s::regclass) FROM generate_series(1, %s)", [sequence, number])
                 reserved = [row[0] for row in cursor.fetchall()]
                 highest = get_queryset(model, self.using).aggregate(highest=Max("pk"))["highest"]
                 if highest is None or highest < reserved[0]:
                     break
-                cursor.execute("SELECT setval(%s::regclass, %s)", [sequence, highest])
+                cursor.execute(
+                    f"SELECT setval(%s::regclass, GREATEST(%s, last_value)) FROM {sequence}", [sequence, highest]
+                )
         return reserved
+
+    def _find_sequence(self, cursor: Any, model: type[Model]) -> str | None:
+        """The sequence in the column's default, where none belongs to the column."""
+        cursor.execute(
+            """
+            SELECT seq.oid::regclass::text
+            FROM pg_attrdef def
+            JOIN pg_attribute att ON att.attrelid = def.adrelid AND att.attnum = def.adnum
+            JOIN pg_depend dep ON dep.classid = 'pg_attrdef'::regclass AND dep.objid = def.oid
+            JOIN pg_class seq ON seq.oid = dep.refobjid AND seq.relkind = 'S'
+            WHERE def.adrelid = %s::regclass AND att.attname = %s
+            """,
+            [self.connection.ops.quote_name(model._meta.db_table), model._meta.pk.column],
+        )
+        row = cursor.fetchone()
+        return None if row is None else str(row[0])
 
     def _copy(self, table: str, fields: Sequence[Field[Any, Any]], rows: Any) -> None:
         columns = ", ".join(self.quote(field) for field in fields)

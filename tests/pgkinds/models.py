@@ -52,3 +52,16 @@ class Step(models.Model):
                 deferrable=models.Deferrable.DEFERRED,
             )
         ]
+
+
+class Berth(models.Model):
+    """An optional place, of which a crate has one at most that is not known."""
+
+    crate = models.ForeignKey(Crate, on_delete=models.CASCADE)
+    name = models.CharField(max_length=50)
+    place = models.IntegerField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["crate", "place"], name="pgkinds_berth_place", nulls_distinct=False)
+        ]

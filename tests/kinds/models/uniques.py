@@ -36,6 +36,36 @@ class Rank(models.Model):
         constraints = [models.CheckConstraint(condition=models.Q(position__gte=1), name="kinds_rank_from_one")]
 
 
+class Floor(models.Model):
+    """A unique position with few places."""
+
+    queue = models.ForeignKey(Queue, on_delete=models.CASCADE)
+    name = models.CharField(max_length=50)
+    position = models.IntegerField(unique=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=models.Q(position__gte=1, position__lte=9), name="kinds_nine_floors")
+        ]
+
+
+class Contact(models.Model):
+    """Optional unique columns of which one must be filled."""
+
+    queue = models.ForeignKey(Queue, on_delete=models.CASCADE)
+    name = models.CharField(max_length=50)
+    phone = models.CharField(max_length=50, unique=True, null=True)
+    email = models.CharField(max_length=50, unique=True, null=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(phone__isnull=False) | models.Q(email__isnull=False),
+                name="kinds_contact_reachable",
+            )
+        ]
+
+
 class Letterbox(models.Model):
     """A required unique letter that cannot hold anything longer."""
 

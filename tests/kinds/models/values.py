@@ -187,7 +187,7 @@ def new_token() -> str:
 class Device(models.Model):
     """Columns that do not travel."""
 
-    SYNCHRO_SKIP = ("battery", "token", "favourite")
+    SYNCHRO_SKIP = ("battery", "token", "favourite", "tags")
 
     box = models.ForeignKey(Box, on_delete=models.CASCADE, null=True)
     serial = models.CharField(max_length=50, unique=True)
@@ -195,6 +195,7 @@ class Device(models.Model):
     battery = models.IntegerField(default=100)
     token = models.CharField(max_length=50, default=new_token)
     favourite = models.ForeignKey(Tag, on_delete=models.SET_NULL, null=True)
+    tags = models.ManyToManyField(Tag, related_name="+")
 
 
 class Banner(models.Model):
