@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# A process of tests for each core; make test WORKERS= runs them in one.
+WORKERS ?= --numprocesses=auto
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 METADATA := setup.cfg setup.py pyproject.toml
@@ -28,8 +30,8 @@ bench: $(TEST_STAMP)
 # Two runs, as the shop has settings of its own. Both are run, whatever the first one says.
 test: $(TEST_STAMP)
 	@status=0; \
-	$(BIN)/python -m pytest tests/shop --ds=tests.shop.settings $(ARGS) || status=1; \
-	$(BIN)/python -m pytest $(ARGS) || status=1; \
+	$(BIN)/python -m pytest tests/shop --ds=tests.shop.settings $(WORKERS) $(ARGS) || status=1; \
+	$(BIN)/python -m pytest $(WORKERS) $(ARGS) || status=1; \
 	exit $$status
 
 lint: $(DEV_STAMP)

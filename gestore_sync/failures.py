@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import (
     DatabaseError,
     IntegrityError,
@@ -24,6 +25,8 @@ from gestore_sync.reading import get_queryset, match_keys
 from gestore_sync.refs import Key, Ref
 
 logger = logging.getLogger(__name__)
+METHOD_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ObjectDoesNotExist)
+"""What a ``natural_key()`` raises that meets a null link or an odd value; a message must not fail over it."""
 
 
 class Attempts:
@@ -87,7 +90,7 @@ def read_natural_keys(model: type[Model], using: str, keys: Sequence[Key]) -> di
     for instance in get_queryset(model, using).filter(match_keys(model, keys)):
         try:
             natural_key = natural_key_of(instance)
-        except Exception as error:  # noqa: BLE001 - the user's method; a message must not fail over it
+        except METHOD_ERRORS as error:
             logger.debug("natural_key() of %s failed: %s", Ref(model, instance.pk), error)
             continue
         if natural_key:

@@ -25,7 +25,7 @@ from gestore_sync.reading import (
     iter_pointing,
     iter_rows,
 )
-from gestore_sync.refs import Key, Ref, get_field, iter_chunks
+from gestore_sync.refs import Key, Ref, get_field, iter_chunks, make_key_list
 from gestore_sync.scope import Role, Scope, find_reverse_role
 from gestore_sync.subgraph import Subgraph
 
@@ -41,7 +41,7 @@ class Walker:
         self.scope = scope
         self.subgraph = Subgraph(self.using, graph, scope)
         self._advance = advance
-        self._frontier: dict[tuple[type[Model], Role], list[Key]] = {}
+        self._frontier: dict[tuple[type[Model], Role], Any] = {}
         self._ways: dict[tuple[str, type[Model]], int] = {}
         self._distance = 0
 
@@ -55,7 +55,7 @@ class Walker:
             if not self._exists(ref):
                 raise UnknownObject(f"There is no {ref} in the database {self.using!r}.")
             if self.subgraph.get_members(ref.model, Role.OWN).add(ref.pk, 0, 0, 0):
-                self._frontier.setdefault((ref.model, Role.OWN), []).append(ref.pk)
+                self._frontier.setdefault((ref.model, Role.OWN), make_key_list(ref.model)).append(ref.pk)
                 self.subgraph.roots.append(ref)
         while self._frontier:
             self._distance += 1
@@ -105,7 +105,7 @@ class Walker:
             self.subgraph.ways.append((name, parent))
         above = [self.subgraph.get_members(model, other).seen for other in Role if other > role]
         members = self.subgraph.get_members(model, role)
-        new = []
+        new = make_key_list(model)
         is_needed = parent_role is Role.OWN and role in (Role.REFER, Role.REQUIRE)
         for key, parent_key in pairs:
             if is_needed:
@@ -113,7 +113,7 @@ class Walker:
             if not any(key in seen for seen in above) and members.add(key, way, parent_key, self._distance):
                 new.append(key)
         if new:
-            self._frontier.setdefault((model, role), []).extend(new)
+            self._frontier.setdefault((model, role), make_key_list(model)).extend(new)
             self._advance(len(new))
 
     # Backwards

@@ -72,7 +72,7 @@ ORM_WRITES = frozenset(
     | {"asave", "acreate", "aget_or_create", "aupdate_or_create", "abulk_create", "abulk_update", "adelete"}
     | {"aupdate", "_raw_delete", "_update", "executemany", "copy_expert", "executescript"}
 )
-READING_SQL = ("SELECT", "SET TRANSACTION", "PRAGMA", "EXPLAIN", "SHOW")
+READING_SQL = ("SELECT", "SET TRANSACTION", "LOCK TABLE", "PRAGMA", "EXPLAIN", "SHOW")
 RUNS_DATA = frozenset({"eval", "exec", "compile", "__import__"})
 LOADS_OBJECTS = frozenset({"pickle", "marshal", "shelve", "dill", "cloudpickle", "yaml", "jsonpickle"})
 # A plan's own temporary file, which has no name and is closed with the plan.

@@ -81,7 +81,8 @@ class Watch:
             report = self.synchronize(*roots, **options)
         assert not unread(queries), f"more than reads: {unread(queries)}"
         assert report.message == "No changes since last synchronization."
-        assert not (report.created or report.updated or report.deleted)
+        done = {"created": report.created, "updated": report.updated, "deleted": report.deleted}
+        assert not any(done.values()), f"the report says {done}"
         return report
 
     def picture(self) -> Content:
