@@ -285,7 +285,7 @@ def push_and_compare(sync: Sync, roots: list[models.Model], held: State, sent: s
 
 
 @settings(
-    max_examples=12,
+    max_examples=6,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[

@@ -655,7 +655,7 @@ def arrangement(using: str) -> set[tuple[Any, ...]]:
 
 
 @hypothesis_settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(seed=st.integers(0, 10**9), batch_size=st.sampled_from([1, 3, 10_000]))
 def test_unique_values_can_be_rearranged_in_any_way(pair: Pair, seed: int, batch_size: int) -> None:

@@ -363,7 +363,7 @@ ROWS = st.fixed_dictionaries(
     )
 )
 EXAMPLES = settings(
-    max_examples=12,
+    max_examples=6,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -160,3 +160,46 @@ class Area(models.Model):
     depot = models.ForeignKey(Depot, on_delete=models.CASCADE)
     parent = models.ForeignKey("self", on_delete=models.CASCADE, null=True)
     name = models.CharField(max_length=50)
+
+
+class Ticket(models.Model):
+    """Its number is counted out by each site for itself, and does not travel."""
+
+    SYNCHRO_SKIP = ("number",)
+
+    depot = models.ForeignKey(Depot, on_delete=models.CASCADE)
+    number = models.IntegerField(unique=True, null=True)
+    text = models.CharField(max_length=50, default="")
+
+
+def get_lost_parcel() -> Parcel:
+    """What Django's documentation shows for SET(): a function that may write, in whatever database is the default."""
+    return Parcel.objects.get_or_create(number="lost", depot=Depot.objects.get_or_create(name="lost")[0])[0]
+
+
+class Complaint(models.Model):
+    """Outlives its parcel, by a function."""
+
+    parcel = models.ForeignKey(Parcel, on_delete=models.SET(get_lost_parcel))
+    text = models.CharField(max_length=50, default="")
+
+
+class Van(Vehicle):
+    """A vehicle that is found by a unique field of its own."""
+
+    plate = models.CharField(max_length=50, unique=True)
+    depot = models.ForeignKey(Depot, on_delete=models.CASCADE)
+
+
+class Seal(models.Model):
+    """Its primary key is a link to a unique field."""
+
+    worker = models.OneToOneField(Worker, models.CASCADE, to_field="badge", primary_key=True)
+    text = models.CharField(max_length=50, default="")
+
+
+class SealMark(models.Model):
+    """Points at what has a link for its key."""
+
+    seal = models.ForeignKey(Seal, on_delete=models.CASCADE)
+    text = models.CharField(max_length=50, default="")
