@@ -9,7 +9,8 @@ from django.db.models import Q
 
 from gestore_sync.generic import find_type_filter, get_faces, get_object_ids, get_type_ids
 from gestore_sync.links import TREE, Link
-from gestore_sync.reading import count_pointing, iter_pointing
+from gestore_sync.reading import KEYS_PER_QUERY, count_pointing, iter_pointing
+from gestore_sync.refs import iter_chunks
 from gestore_sync.scope import Role
 from gestore_sync.subgraph import Subgraph
 
@@ -26,7 +27,8 @@ def count_mentions(subgraph: Subgraph) -> None:
         for link in subgraph.graph.get_unrelated(model):
             of_type = find_type_filter(link, get_faces(model), type_ids)
             if of_type is not None and is_mention(subgraph, link):
-                count(subgraph, link, link.attnames[1:], list(get_object_ids(link, members.keys)), of_type)
+                for keys in iter_chunks(members.keys, KEYS_PER_QUERY):
+                    count(subgraph, link, link.attnames[1:], list(get_object_ids(link, keys)), of_type)
 
 
 def is_mention(subgraph: Subgraph, link: Link) -> bool:
