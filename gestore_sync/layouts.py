@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -76,6 +77,11 @@ class Layout:
             path = f"gestore_sync_{field.attname}" if is_json else field.attname
             columns.append(Column(field.name, field, path, link, part, is_json, parts_at, type_at, key_at))
         return columns
+
+    @cached_property
+    def _json_inside(self) -> frozenset[int]:
+        """The numbers of the columns whose values are lists of JSON."""
+        return frozenset(number for number, column in enumerate(self.columns) if holds_json(column.field))
 
     @cached_property
     def names(self) -> list[str]:
@@ -164,13 +170,15 @@ class Layout:
         if number >= len(self.columns) or mine is None or theirs is None:
             return bool(mine == theirs)
         column = self.columns[number]
+        if number in self._json_inside:
+            return dump_inside(mine) == dump_inside(theirs)
         if column.is_json:
             return mine == theirs or canonize_json(mine) == canonize_json(theirs)
         return is_equal(column.field, mine, theirs)
 
     def find_differing(self, mine: Sequence[Any], theirs: Sequence[Any]) -> list[int]:
         """The numbers of the columns, the primary key's left out, in which the values differ."""
-        if mine == theirs:
+        if mine == theirs and not self._json_inside:
             return []
         return [
             number
@@ -208,12 +216,25 @@ class Layout:
             column = self.columns[number]
             if column.is_json:
                 return canonize_json(value)
+            if number in self._json_inside:
+                return dump_inside(value)
             if type(value) not in WRITERS and not isinstance(value, PLAIN_TYPES):
                 return column.field.get_prep_value(value)
         return value
 
 
 PLAIN_TYPES = (str, int, float, bytes, memoryview, list, tuple)
+
+
+def holds_json(field: Any) -> bool:
+    """Whether ``field`` is an array of JSON."""
+    base = getattr(field, "base_field", None)
+    return base is not None and (isinstance(base, JSONField) or holds_json(base))
+
+
+def dump_inside(value: Any) -> str:
+    """A list of JSON values as text, in which true is not 1."""
+    return json.dumps(value, sort_keys=True, default=str)
 
 
 def is_equal(field: Field[Any, Any], mine: Any, theirs: Any) -> bool:

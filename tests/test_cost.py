@@ -277,7 +277,7 @@ def fill(folder: Path, *, parcels: int, scans: int = 0, length: int = 1) -> None
 def test_a_walk_over_a_million_rows_would_add_less_than_150_megabytes(folder: Path) -> None:
     fill(folder, parcels=50_000, scans=50_000)
     few, _, small = measure(folder, WALK)
-    fill(folder, parcels=100_000, scans=100_000)
+    fill(folder, parcels=50_000, scans=150_000)
 
     many, _, large = measure(folder, WALK)
 
