@@ -14,6 +14,8 @@ from gestore_sync.terminal import make_progress, write_report
 
 class Command(BaseCommand):
     help = "Push objects, with everything that belongs to them, from the LOCAL database to the REMOTE one."
+    # Other checks may connect to databases, and end in a traceback where one is away.
+    requires_system_checks = ("gestore_sync",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
