@@ -7,7 +7,7 @@ for its value; so a field that came or went since does not disturb the others.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
@@ -68,21 +68,9 @@ WRITERS: dict[type, Callable[[Any], str]] = {
 }
 
 
-def join_digests(names: Iterable[str], values: Iterable[Any]) -> bytes:
-    """The digests of one record."""
-    return b"".join(get_name_code(name) + make_digest(value) for name, value in zip(names, values, strict=True))
-
-
 def split_digests(digests: bytes) -> dict[bytes, bytes]:
     """By the code of the field's name, the digest of its value."""
     return {digests[at : at + NAME_SIZE]: digests[at + NAME_SIZE : at + SIZE] for at in range(0, len(digests), SIZE)}
-
-
-def merge_digests(digests: bytes, values: Mapping[str, Any]) -> bytes:
-    """``digests`` with those of the fields in ``values`` (name → value) replaced or added."""
-    merged = split_digests(digests)
-    merged.update((get_name_code(name), make_digest(value)) for name, value in values.items())
-    return b"".join(code + digest for code, digest in merged.items())
 
 
 def find_changed(digests: bytes, names: Sequence[str], values: Sequence[Any]) -> set[str] | None:

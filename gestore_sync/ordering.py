@@ -7,7 +7,9 @@ from graphlib import CycleError, TopologicalSorter
 
 from django.db.models import Model
 
+from gestore_sync.identity import iter_identities
 from gestore_sync.links import Link, LinkGraph
+from gestore_sync.refs import get_field
 
 
 def get_links(graph: LinkGraph, models: Iterable[type[Model]]) -> list[Link]:
@@ -16,6 +18,18 @@ def get_links(graph: LinkGraph, models: Iterable[type[Model]]) -> list[Link]:
     return [
         link for model in among for link in graph.forward[model] if link.target in among and link.target is not model
     ]
+
+
+def get_identity_links(graph: LinkGraph, model: type[Model]) -> list[Link]:
+    """The links that are part of what identifies an object of ``model``."""
+    adapter = graph.find_adapter(model)
+    identities = iter_identities(model, adapter.position_fields(model) if adapter else ())
+    names = {path.split("__")[0] for identity in identities if identity.locates for path in identity.paths}
+    pk = model._meta.pk
+    names |= set(getattr(pk, "field_names", (pk.name,)))
+    fields = (get_field(model, name) for name in names)
+    columns = {field.attname for field in fields if hasattr(field, "attname")}
+    return [link for link in graph.forward[model] if columns & set(link.attnames)]
 
 
 def sort_models(

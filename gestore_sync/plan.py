@@ -158,10 +158,6 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     message: str = ""
 
-    def has_changes(self) -> bool:
-        """Whether any row is created, updated or deleted."""
-        return any(sum(counts.values()) for counts in (self.created, self.updated, self.deleted))
-
     def get_unresolved(self) -> list[dict[str, Any]]:
         """The conflicts that no policy resolved."""
         return [conflict for conflict in self.conflicts if conflict["resolved"] is None]

@@ -14,15 +14,13 @@ from gestore_sync.conf import get_option
 from gestore_sync.constraints import find_deferred
 from gestore_sync.digests import split_digests
 from gestore_sync.failures import read_natural_keys
-from gestore_sync.identity import iter_identities
 from gestore_sync.layouts import Layout
-from gestore_sync.links import Link
 from gestore_sync.locators import get_identity_digests, get_readers
 from gestore_sync.lookup import Lookup
 from gestore_sync.mappings import Mapping, MappingStore
 from gestore_sync.narration import fill_report
 from gestore_sync.needs import REFERRED, spread_needs
-from gestore_sync.ordering import get_links, sort_models
+from gestore_sync.ordering import get_identity_links, get_links, sort_models
 from gestore_sync.places import find_moved_nodes
 from gestore_sync.plan import Change, Conflict, Create, Note, Plan, Update
 from gestore_sync.progress import Progress
@@ -71,7 +69,7 @@ class Planner:
         """The plan. Conflicts are in its report; nothing was written."""
         models = self.subgraph.get_models()
         links = get_links(self.subgraph.graph, models)
-        identifying = self._get_identifying(models)
+        identifying = {link for model in models for link in get_identity_links(self.subgraph.graph, model)}
         self.progress.start("locating", len(models))
         for model in sort_models(models, links, lambda link: 2 if link in identifying else int(link.required)):
             self.lookup.locate(model)
@@ -108,23 +106,6 @@ class Planner:
             for pk, at in named[:MAX_SHOWN]:
                 if pk in found:
                     self.plan.report.conflicts[at]["natural_key"] = list(found[pk])
-
-    def _get_identifying(self, models: Sequence[type[Model]]) -> set[Link]:
-        """The links that are part of what identifies an object."""
-        found = set()
-        for model in models:
-            names = {
-                path.split("__")[0]
-                for identity in iter_identities(model)
-                if identity.locates
-                for path in identity.paths
-            }
-            pk = model._meta.pk
-            names |= set(getattr(pk, "field_names", (pk.name,)))
-            for link in self.subgraph.graph.forward[model]:
-                if link.field is not None and (link.field.name in names or names & set(link.attnames)):
-                    found.add(link)
-        return found
 
     def _find_unique_values(self) -> None:
         """For links to a unique field: the target's value where a referred object is matched and left as it is."""

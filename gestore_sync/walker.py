@@ -15,9 +15,9 @@ from django.db.models import Model
 
 from gestore_sync.exceptions import UnknownObject
 from gestore_sync.generic import find_generic_target, find_type_filter, get_faces, get_object_ids, get_type_ids, to_key
-from gestore_sync.identity import iter_identities
 from gestore_sync.links import GENERIC, TREE, Link, LinkGraph
 from gestore_sync.mentions import count_mentions
+from gestore_sync.ordering import get_identity_links
 from gestore_sync.reading import (
     find_existing,
     get_keys_per_query,
@@ -25,7 +25,7 @@ from gestore_sync.reading import (
     iter_pointing,
     iter_rows,
 )
-from gestore_sync.refs import Key, Ref, get_field, iter_chunks, make_key_list
+from gestore_sync.refs import Key, Ref, iter_chunks, make_key_list
 from gestore_sync.scope import Role, Scope, find_reverse_role
 from gestore_sync.subgraph import Subgraph
 
@@ -78,7 +78,7 @@ class Walker:
 
     def _expand(self, model: type[Model], role: Role, keys: list[Key]) -> None:
         if role is Role.LOOK_UP:
-            self._follow_forward(model, role, self._get_identity_links(model), keys)
+            self._follow_forward(model, role, get_identity_links(self.graph, model), keys)
             return
         self._follow_forward(model, role, self.graph.forward[model], keys)
         for link in self.graph.reverse[model]:
@@ -207,17 +207,6 @@ class Walker:
     def _add_dangling(self, model: type[Model], link: Link, keys: set[Key]) -> None:
         if keys:
             self.subgraph.dangling.setdefault((model, link.name), set()).update(keys)
-
-    def _get_identity_links(self, model: type[Model]) -> list[Link]:
-        """The links that are part of what identifies an object of ``model``."""
-        adapter = self.graph.find_adapter(model)
-        identities = iter_identities(model, adapter.position_fields(model) if adapter else ())
-        names = {path.split("__")[0] for identity in identities if identity.locates for path in identity.paths}
-        pk = model._meta.pk
-        names |= set(getattr(pk, "field_names", (pk.name,)))
-        fields = (get_field(model, name) for name in names)
-        columns = {field.attname for field in fields if hasattr(field, "attname")}
-        return [link for link in self.graph.forward[model] if columns & set(link.attnames)]
 
 
 def pick(rows: Sequence[tuple[Any, ...]], columns: Sequence[int]) -> list[tuple[Key, Key]]:
