@@ -7,17 +7,42 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gestore_sync import api as api
+    from gestore_sync.api import call_synchronize as call_synchronize
+    from gestore_sync.api import reset_synchro as reset_synchro
     from gestore_sync.natural import NaturalKeyModel as NaturalKeyModel
     from gestore_sync.natural import NaturalManager as NaturalManager
+    from gestore_sync.querysets import LoggedManager as LoggedManager
+    from gestore_sync.querysets import LoggedQuerySet as LoggedQuerySet
+    from gestore_sync.querysets import LoggedQuerySetMixin as LoggedQuerySetMixin
+    from gestore_sync.recording import DisableSynchroLog as DisableSynchroLog
+    from gestore_sync.recording import disable_synchro_log as disable_synchro_log
 
 __version__ = "0.1.0"
 
 _PLACES = {
+    "DisableSynchroLog": "gestore_sync.recording",
+    "LoggedManager": "gestore_sync.querysets",
+    "LoggedQuerySet": "gestore_sync.querysets",
+    "LoggedQuerySetMixin": "gestore_sync.querysets",
     "NaturalKeyModel": "gestore_sync.natural",
     "NaturalManager": "gestore_sync.natural",
+    "call_synchronize": "gestore_sync.api",
+    "disable_synchro_log": "gestore_sync.recording",
+    "reset_synchro": "gestore_sync.api",
 }
 
-__all__ = ["NaturalKeyModel", "NaturalManager", "api"]
+__all__ = [
+    "DisableSynchroLog",
+    "LoggedManager",
+    "LoggedQuerySet",
+    "LoggedQuerySetMixin",
+    "NaturalKeyModel",
+    "NaturalManager",
+    "api",
+    "call_synchronize",
+    "disable_synchro_log",
+    "reset_synchro",
+]
 
 
 def __getattr__(name: str) -> Any:

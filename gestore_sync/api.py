@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from django.apps import apps
-from django.core.exceptions import FieldDoesNotExist, ValidationError
-from django.db import DatabaseError, InterfaceError, OperationalError, connections
-from django.db.models import CompositePrimaryKey, Model
-from django.utils.translation import gettext as _
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, OperationalError, connections, transaction
+from django.db.models import Model
 
 from gestore_sync.adapters import load_adapters
+from gestore_sync.changelog import count_pending, has_log
+from gestore_sync.checkpoint import read_checkpoint
 from gestore_sync.comparison import POLICIES
-from gestore_sync.conf import REACHES
+from gestore_sync.conf import REACHES, find_remote
 from gestore_sync.databases import can_connect, get_databases
-from gestore_sync.exceptions import (
-    DatabaseUnavailable,
-    GestoreSyncError,
-    UnknownObject,
-    UnresolvedConflicts,
-    WriteFailed,
-    WrongSetting,
-)
-from gestore_sync.executor import Executor
+from gestore_sync.exceptions import DatabaseUnavailable, GestoreSyncError, UnknownObject, WriteFailed, WrongSetting
 from gestore_sync.failures import first_line
-from gestore_sync.links import LinkGraph, get_concrete
-from gestore_sync.mappings import MappingStore, has_tables
+from gestore_sync.links import LinkGraph
 from gestore_sync.models import SyncRun
-from gestore_sync.origins import make_own_origin
+from gestore_sync.naming import find_ref
 from gestore_sync.plan import Report
-from gestore_sync.planner import Planner
 from gestore_sync.progress import Progress
+from gestore_sync.pushing import Push
 from gestore_sync.reading import get_queryset
-from gestore_sync.refs import Ref, get_field, resolve_key_field
-from gestore_sync.schema import check_schema
-from gestore_sync.scope import Scope, make_scope
-from gestore_sync.transactions import may_be_repeated, read_snapshot, write_all_or_nothing
-from gestore_sync.walker import Walker
+from gestore_sync.reconciling import queue_missed
+from gestore_sync.replaying import Replay
+from gestore_sync.resetting import reset
+from gestore_sync.scope import make_scope
+from gestore_sync.watching import get_watched
 
-__all__ = ["synchronize"]
+__all__ = ["Overview", "call_synchronize", "get_overview", "reset_synchro", "synchronize"]
 
-TRIES = 3
+RUNS_SHOWN = 10
 
 
 def synchronize(
@@ -57,32 +49,33 @@ def synchronize(
     reach: str | None = None,
     on_conflict: str = "newer",
     prune: bool = False,
+    changes: bool = False,
+    strict: bool = False,
+    reconcile: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Report:
-    """Push objects, with everything that belongs to them, from one database to another.
+    """Push what the change log holds from one database to another, or objects with everything that belongs to them.
 
-    ``roots``: instances, "app.Model.pk" or "app.Model.field=value" for a unique field. ``source`` and ``remote``:
-    database aliases (default: "default" and ``SYNCHRO_REMOTE``). ``own``, ``refer``, ``ignore``: links,
-    "app.Model.field"; ``ignore`` takes models too. ``stop``: models, "app.Model". ``reach``: "owned" or "connected".
-    ``on_conflict``: "newer", "local", "remote" or "fail". ``prune``: delete owned objects that this source put there
-    and no longer has. ``dry_run``: only plan, write nothing at all.
+    ``roots``: instances, "app.Model.pk" or "app.Model.field=value" for a unique field; none means: what the change log
+    holds. ``source`` and ``remote``: database aliases (default: "default" and ``SYNCHRO_REMOTE``). ``own``, ``refer``,
+    ``ignore``: links, "app.Model.field"; ``ignore`` takes models too. ``stop``: models, "app.Model". ``reach``: "owned"
+    or "connected". ``on_conflict``: "newer", "local", "remote" or "fail". ``prune``: delete owned objects that this
+    source put there and no longer has. ``changes``: of the roots only what the change log holds. ``strict``: all of the
+    change log or nothing. ``reconcile``: compare everything first, and log what no entry tells of. ``dry_run``: only
+    plan, write nothing at all.
 
-    Returns the :class:`~gestore_sync.plan.Report`. Raises subclasses of
+    Returns the :class:`~gestore_sync.plan.Report`; objects of the change log that could not be sent are in its
+    ``failures`` and ``conflicts`` and stay pending. Raises subclasses of
     :class:`~gestore_sync.exceptions.GestoreSyncError`; the target is then as it was.
     """
     if isinstance(roots, (str, Model)):
         roots = [roots]
     own, refer, ignore, stop = ([names] if isinstance(names, str) else names for names in (own, refer, ignore, stop))
     source, target = get_databases(source, remote)
-    if on_conflict not in POLICIES:
-        raise WrongSetting(
-            f"There is no policy {on_conflict!r} for conflicts. The policies are: {', '.join(POLICIES)}."
-        )
-    if reach not in (None, *REACHES):
-        raise WrongSetting(f"There is no reach {reach!r}. It is one of: {', '.join(REACHES)}.")
-    if not roots:
-        raise UnknownObject("Name the objects to push, as app.Model.pk.")
+    check_options(on_conflict, reach, is_log=changes or not roots, prune=prune)
+    if changes and not roots:
+        raise UnknownObject("Name the objects whose changes shall be sent, as --root app.Model.pk.")
     progress = progress or Progress()
     try:
         graph = LinkGraph(source, load_adapters())
@@ -99,8 +92,15 @@ def synchronize(
             reach=reach,
             roots=[ref.model for ref in refs],
         )
-        push = Push(graph, scope, refs, target, on_conflict=on_conflict, prune=prune, progress=progress)
-        return push.plan() if dry_run else push.run()
+        options: dict[str, Any] = {"on_conflict": on_conflict, "prune": prune, "progress": progress}
+        with tried(source) if reconcile and dry_run else nullcontext():
+            if reconcile:
+                queue_missed(graph, scope, target, **options)
+            if roots and not changes:
+                push = Push(graph, scope, refs, target, **options)
+            else:
+                push = Replay(graph, scope, refs, target, strict=strict, reconciled=reconcile, **options)
+            return push.plan() if dry_run else push.run()
     except DatabaseError as error:
         raise explain(error, source, target) from error
     except InterfaceError as error:
@@ -109,168 +109,81 @@ def synchronize(
         progress.close()
 
 
-class Push:
-    """One push: walk, plan, apply."""
+@contextmanager
+def tried(using: str) -> Iterator[None]:
+    """What is written inside is undone at the end."""
+    with transaction.atomic(using=using):
+        yield
+        transaction.set_rollback(True, using=using)
 
-    def __init__(
-        self,
-        graph: LinkGraph,
-        scope: Scope,
-        roots: Sequence[Ref],
-        target: str,
-        *,
-        on_conflict: str,
-        prune: bool,
-        progress: Progress,
-    ) -> None:
-        self.graph = graph
-        self.scope = scope
-        self.roots = roots
-        self.source = graph.using
-        self.target = target
-        self.on_conflict = on_conflict
-        self.prune = prune
-        self.progress = progress
 
-    def plan(self) -> Report:
-        """What would be done. Writes nothing, sequences included."""
-        with read_snapshot(self.source), read_snapshot(self.target):
-            planner = self._make_planner()
-            report = planner.plan.report
-            report.message = str(_("Nothing was written: this is what would be done."))
-            planner.plan.close()
-            return report
-
-    def run(self) -> Report:
-        """Do it; once more from the beginning where the database broke it off because of others at work."""
-        make_own_origin(self.source)
-        for attempt in range(1, TRIES + 1):
-            try:
-                return self._run_once()
-            except DatabaseError as error:
-                if attempt == TRIES or not may_be_repeated(error) or connections[self.target].in_atomic_block:
-                    raise
-                time.sleep(0.1 * attempt)
-        raise AssertionError("unreachable")
-
-    def _run_once(self) -> Report:
-        # What is committed last must be what the other depends on: the rows before mappings that are kept at the
-        # source, and nothing that can fail after the rows where the mappings are among them.
-        in_target = has_tables(self.target)
-        reading = read_snapshot(self.source)
-        writing = write_all_or_nothing(self.target, SyncRun._meta.db_table if in_target else None)
-        first, second = (writing, reading) if in_target else (reading, writing)
-        with first, second:
-            planner = self._make_planner()
-            plan, report = planner.plan, planner.plan.report
-            try:
-                unresolved = report.get_unresolved()
-                if unresolved:
-                    raise UnresolvedConflicts(describe_conflicts(unresolved), report=report)
-                if not plan.is_empty():
-                    Executor(planner, self.progress).apply()
-            except WriteFailed as error:
-                error.report = report
-                report.failures += [error.failure] if error.failure else []
-                raise
-            finally:
-                plan.close()
-        if plan.is_empty():
-            report.message = str(_("No changes since last synchronization."))
-        else:
-            report.message = str(_("Synchronization performed successfully."))
-        return report
-
-    def _make_planner(self) -> Planner:
-        self.progress.start("walking")
-        subgraph = Walker(self.graph, self.scope, self.progress.advance).walk(self.roots)
-        subgraph.forget_looked_up(connections[self.target].introspection.table_names())
-        check_schema(self.target, subgraph.get_models())
-        store = MappingStore(self.source, self.target)
-        planner = Planner(
-            subgraph,
-            self.target,
-            store,
-            on_conflict=self.on_conflict,
-            prune=self.prune,
-            progress=self.progress,
+def check_options(on_conflict: str, reach: str | None, *, is_log: bool, prune: bool) -> None:
+    """Raise :class:`WrongSetting` for options, or settings, that a run cannot work with."""
+    if on_conflict not in POLICIES:
+        raise WrongSetting(
+            f"There is no policy {on_conflict!r} for conflicts. The policies are: {', '.join(POLICIES)}."
         )
-        try:
-            planner.make()
-        except BaseException:
-            planner.plan.close()
-            raise
-        return planner
+    if reach not in (None, *REACHES):
+        raise WrongSetting(f"There is no reach {reach!r}. It is one of: {', '.join(REACHES)}.")
+    if is_log and prune:
+        raise WrongSetting("--prune goes with --root: the change log tells itself what was deleted.")
+    get_watched()
 
 
-def describe_conflicts(conflicts: Sequence[dict[str, Any]]) -> str:
-    """One sentence for each of the first conflicts."""
-    lines = [conflict["reason"] for conflict in conflicts[:5]]
-    more = f" And {len(conflicts) - 5} more." if len(conflicts) > 5 else ""
-    return f"Nothing was written: {len(conflicts)} conflict(s). " + " ".join(lines) + more
+def call_synchronize(**options: Any) -> str:
+    """Do what ``manage.py synchronize`` does with these options; returns what it says, in the active language.
+
+    ``root`` may be used for ``roots``. Raises what :func:`synchronize` raises.
+    """
+    if "root" in options:
+        options["roots"] = options.pop("root")
+    return str(synchronize(**options).message)
 
 
-def find_ref(root: Model | str, using: str) -> Ref:
-    """The object that a person or a program named. Raises :class:`UnknownObject`."""
-    if isinstance(root, Model):
-        return Ref(get_concrete(type(root)), root.pk)
-    label, dot, rest = root.partition(".")
-    model_name, dot, name = rest.partition(".")
-    if not dot or not name:
-        raise UnknownObject(
-            f"{root!r} names no object. Write app.Model.pk, or app.Model.field=value for a unique field."
-        )
+def reset_synchro(source: str | None = None) -> None:
+    """Forget the change log and this installation's id mappings, and set the checkpoint to now.
+
+    ``source``: the database, "default" if not given. The mappings in remotes that can be reached are forgotten too.
+    """
+    source = source or DEFAULT_DB_ALIAS
     try:
-        model = get_concrete(apps.get_model(label, model_name))
-    except LookupError:
-        raise UnknownObject(f"There is no model {label}.{model_name}: {root!r} names no object.") from None
-    field_name, equals, value = name.partition("=")
-    if equals and has_field(model, field_name):
-        return find_by_field(model, field_name, value, root, using)
+        reset(source)
+    except (DatabaseError, InterfaceError) as error:
+        raise explain(error, source, source) from error
+
+
+@dataclass(frozen=True)
+class Overview:
+    """How things stand: the checkpoint, what is pending by model, the last runs, and what stands in the way."""
+
+    source: str
+    remote: str | None
+    checkpoint: datetime
+    pending: dict[str, int] = field(default_factory=dict)
+    runs: list[SyncRun] = field(default_factory=list)
+    problem: str = ""
+
+
+def get_overview(source: str | None = None, remote: str | None = None) -> Overview:
+    """How things stand between a database and a remote. Only reads, and only in ``source``."""
+    source = source or DEFAULT_DB_ALIAS
+    problem = ""
     try:
-        return Ref(model, parse_key(model, name))
-    except (ValidationError, ValueError, TypeError):
-        if equals and field_name.isidentifier():
-            message = f"{model._meta.label} has no field {field_name!r}: {root!r} names no object."
-            raise UnknownObject(message) from None
-        raise UnknownObject(
-            f"{name!r} cannot be a primary key of {model._meta.label}: {root!r} names no object."
-        ) from None
-
-
-def has_field(model: type[Model], name: str) -> bool:
-    """Whether ``model`` has a field of this name."""
-    try:
-        model._meta.get_field(name)
-    except FieldDoesNotExist:
-        return False
-    return True
-
-
-def parse_key(model: type[Model], text: str) -> Any:
-    """A primary key as a person writes it; the parts of a composite one with commas between them."""
-    pk = model._meta.pk
-    if isinstance(pk, CompositePrimaryKey):
-        parts = text.split(",")
-        fields = [resolve_key_field(get_field(model, name)) for name in pk.field_names]
-        return tuple(field.to_python(part) for field, part in zip(fields, parts, strict=True))
-    return resolve_key_field(pk).to_python(text)
-
-
-def find_by_field(model: type[Model], name: str, value: str, root: str, using: str) -> Ref:
-    """The object whose unique field has this value."""
-    field: Any = model._meta.get_field(name)
-    if not getattr(field, "unique", False):
-        raise UnknownObject(
-            f"The field {name!r} of {model._meta.label} is not unique: {root!r} names no single object."
-        )
-    try:
-        keys = list(get_queryset(model, using).filter(**{name: value}).values_list("pk", flat=True)[:2])
-    except (ValidationError, ValueError, TypeError):
-        keys = []
-    if len(keys) != 1:
-        raise UnknownObject(f"There is no {root} in the database {using!r}.")
-    return Ref(model, keys[0])
+        remote = remote or find_remote()
+        get_watched()
+    except WrongSetting as error:
+        problem = str(error)
+    if not has_log(source):
+        return Overview(source, remote, read_checkpoint(), problem=f"The database {source!r} has no change log.")
+    runs = get_queryset(SyncRun, source).exclude(remote="").order_by("-started", "-pk").select_related("origin")
+    return Overview(
+        source=source,
+        remote=remote,
+        checkpoint=read_checkpoint(None if source == DEFAULT_DB_ALIAS else source),
+        pending=count_pending(source, remote or ""),
+        runs=list(runs[:RUNS_SHOWN]),
+        problem=problem,
+    )
 
 
 def explain(error: Exception, source: str, target: str) -> GestoreSyncError:

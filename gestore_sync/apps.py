@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.core.signals import setting_changed
 from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
@@ -13,8 +14,12 @@ class GestoreSyncConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register system checks, and give each database its identity when it is migrated."""
-        from gestore_sync import checks  # noqa: F401
-        from gestore_sync.origins import seed_origin
+        """Register system checks, listen to the watched models, and prepare each database when it is migrated."""
+        from gestore_sync import checks, receivers, recording  # noqa: F401
+        from gestore_sync.origins import seed_database
 
-        post_migrate.connect(seed_origin, sender=self, dispatch_uid="gestore_sync_seed_origin")
+        post_migrate.connect(seed_database, sender=self, dispatch_uid="gestore_sync_seed_database")
+        post_migrate.connect(recording.forget_ready, sender=self, dispatch_uid="gestore_sync_forget_ready")
+        setting_changed.connect(receivers.reconnect, dispatch_uid="gestore_sync_reconnect")
+        receivers.connect()
+        receivers.connect_checkpoint()

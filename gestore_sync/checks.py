@@ -13,6 +13,7 @@ from gestore_sync.adapters import load_adapter
 from gestore_sync.conf import find_setting_errors, get_option
 from gestore_sync.exceptions import WrongSetting
 from gestore_sync.identity import find_configured
+from gestore_sync.watching import get_watched
 
 
 def find_unknown_names() -> list[tuple[str, str]]:
@@ -67,14 +68,29 @@ def get_labels(setting: Any) -> list[str]:
     return [label for label in setting if label != "*"] if isinstance(setting, Mapping) else []
 
 
+def check_watched() -> list[checks.CheckMessage]:
+    """Mistakes in ``SYNCHRO_MODELS``, and what logging needs."""
+    try:
+        watched = get_watched()
+    except WrongSetting as error:
+        hint = 'Write SYNCHRO_MODELS = ("app", ("other_app", "Model1", "Model2")).'
+        return [checks.Error(str(error), hint=hint, id="gestore_sync.E005")]
+    if watched.models and not apps.is_installed("dbsettings"):
+        message = "django-dbsettings is not installed: the checkpoint of the change log is not kept."
+        return [checks.Warning(message, hint='Add "dbsettings" to INSTALLED_APPS.', id="gestore_sync.W001")]
+    return []
+
+
 @checks.register("gestore_sync")
 def check_settings(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
-    """``GESTORE_SYNC`` (E001, names in it E003), ``SYNCHRO_REMOTE`` (E002), ``SYNCHRO_SKIP`` (E004)."""
+    """``GESTORE_SYNC`` (E001, names in it E003), ``SYNCHRO_REMOTE`` (E002), ``SYNCHRO_SKIP`` (E004),
+    ``SYNCHRO_MODELS`` (E005), django-dbsettings (W001)."""
     found: list[checks.CheckMessage] = [
         checks.Error(message, hint=hint, id="gestore_sync.E001") for message, hint in find_setting_errors()
     ]
     found += [checks.Error(message, hint=hint, id="gestore_sync.E003") for message, hint in find_unknown_names()]
     found += [checks.Error(message, hint=hint, id="gestore_sync.E004") for message, hint in find_wrong_skips()]
+    found += check_watched()
     remote = getattr(settings, "SYNCHRO_REMOTE", None)
     if remote is not None and remote not in settings.DATABASES:
         found.append(

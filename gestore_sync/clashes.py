@@ -145,4 +145,5 @@ class Clashes:
             None,
             f"{ref} {what}, but {holder} of the target already has the values of its {claim.identity.name}. "
             f"Change one of them, or take what {holder} stands for into the same run.",
+            ref=ref,
         )

@@ -13,8 +13,8 @@ from gestore_sync.digests import find_changed, get_name_code, make_digest, split
 from gestore_sync.layouts import Layout
 from gestore_sync.refs import NEW
 
-LOCAL, REMOTE, MERGED, FAIL = "local", "remote", "merged", "fail"
-POLICIES = ("newer", LOCAL, REMOTE, FAIL)
+NEWER, LOCAL, REMOTE, MERGED, FAIL = "newer", "local", "remote", "merged", "fail"
+POLICIES = (NEWER, LOCAL, REMOTE, FAIL)
 
 
 EMPTY = tuple(make_digest(value) for value in (None, "", 0, b"", "{}", "[]"))
@@ -38,8 +38,7 @@ class Decision:
 def decide(layout: Layout, mine: Sequence[Any], theirs: Sequence[Any], digests: bytes | None, policy: str) -> Decision:
     """Compare the source's values, links rewritten, with the target's. ``digests``: what we last left there, if known.
 
-    ``policy`` is one of :data:`POLICIES`; ``newer`` lets the source win as long as the target has no log that says
-    otherwise.
+    ``policy`` is one of :data:`POLICIES`; ``newer`` lets the source win: the caller knows whether a log says otherwise.
     """
     names = layout.names
     differing = layout.find_differing(mine, theirs)
@@ -55,8 +54,7 @@ def decide(layout: Layout, mine: Sequence[Any], theirs: Sequence[Any], digests: 
         mine_changed = base is None or mine[number] is NEW or base != digest_value(layout, number, mine[number])
         theirs_changed = base is None or base != digest_value(layout, number, theirs[number])
         if mine_changed and theirs_changed:
-            if base is not None or policy == FAIL:
-                disputed.append(number)
+            disputed.append(number)
             (kept if policy in (REMOTE, FAIL) else write).append(number)
         elif mine_changed:
             only_mine = True

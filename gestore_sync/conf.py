@@ -5,10 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 
 from gestore_sync.exceptions import WrongSetting
 
@@ -23,7 +23,13 @@ def _is_fields_by_model(value: Any) -> bool:
     )
 
 
+def _is_retention(value: Any) -> bool:
+    return value is None or (isinstance(value, timedelta) and value >= timedelta())
+
+
 SIGNAL_MODES = ("raw", "save", "none")
+SIGNALS, TRIGGERS = "signals", "triggers"
+CAPTURES = (SIGNALS, TRIGGERS)
 REACHES = ("owned", "connected")
 
 
@@ -51,6 +57,8 @@ OPTIONS: dict[str, Option] = {
     "IDENTITY": Option({}, 'a dictionary {"app.Model": ["field", …]}', _is_fields_by_model),
     "SIGNALS": Option("raw", '"raw", "save", "none", or a dictionary of those by "app.Model" and "*"', _is_signals),
     "ADAPTERS": Option((), "a list of dotted paths of Adapter classes", _is_names),
+    "CAPTURE": Option(SIGNALS, '"signals" or "triggers"', lambda value: value in CAPTURES),
+    "LOG_RETENTION": Option(timedelta(days=30), "a timedelta, or None to keep everything", _is_retention),
     "BATCH_SIZE": Option(10_000, "a whole number from 1", lambda value: type(value) is int and value > 0),
 }
 
@@ -94,7 +102,7 @@ def get_signal_mode(label: str) -> str:
 def find_remote() -> str | None:
     """The alias in ``SYNCHRO_REMOTE``; None when there is none (with a RuntimeWarning when the setting is missing).
 
-    Raises ImproperlyConfigured for an alias that is not in ``DATABASES``.
+    Raises :class:`WrongSetting` for an alias that is not in ``DATABASES``.
     """
     if not hasattr(settings, "SYNCHRO_REMOTE"):
         warnings.warn(
@@ -106,5 +114,5 @@ def find_remote() -> str | None:
         return None
     remote: str | None = settings.SYNCHRO_REMOTE
     if remote is not None and remote not in settings.DATABASES:
-        raise ImproperlyConfigured(f"SYNCHRO_REMOTE is {remote!r}, which is not in DATABASES.")
+        raise WrongSetting(f"SYNCHRO_REMOTE is {remote!r}, which is not in DATABASES.")
     return remote

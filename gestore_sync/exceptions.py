@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ImproperlyConfigured
+
 if TYPE_CHECKING:
     from gestore_sync.plan import Report
+    from gestore_sync.refs import Ref
 
 
 class GestoreSyncError(Exception):
@@ -43,22 +46,43 @@ class UnresolvedConflicts(GestoreSyncError):
 
 
 class WriteFailed(GestoreSyncError):
-    """The target refused a row; nothing was written. ``failure`` says which, where that is known."""
+    """The target refused a row; nothing was written. ``failure`` says which, where that is known.
+
+    ``ref``: the object of the source; ``target_ref``: the row of the target, where only that is known.
+    """
 
     failure: dict[str, Any] | None = None
 
-    def __init__(self, message: str = "", *, failure: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        failure: dict[str, Any] | None = None,
+        ref: Ref | None = None,
+        target_ref: Ref | None = None,
+    ) -> None:
         super().__init__(message)
         self.failure = failure
+        self.ref = ref
+        self.target_ref = target_ref
 
 
 class UnreadableValue(GestoreSyncError):
-    """A database holds a value that its field cannot read."""
+    """A database holds a value that its field cannot read. ``ref``: the object, ``using``: of which database."""
+
+    def __init__(self, message: str = "", *, ref: Ref | None = None, using: str | None = None) -> None:
+        super().__init__(message)
+        self.ref = ref
+        self.using = using
+
+
+class OutOfStep(GestoreSyncError):
+    """What both sides know of each other's last run does not match: one was restored from a backup, or is a copy."""
 
 
 class DatabaseUnavailable(GestoreSyncError):
     """The connection to a database was lost."""
 
 
-class WrongSetting(GestoreSyncError):
-    """A setting has a value that gestore_sync cannot work with."""
+class WrongSetting(GestoreSyncError, ImproperlyConfigured):
+    """A setting, or an option, has a value that gestore_sync cannot work with."""

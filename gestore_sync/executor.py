@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, TypeAlias
+from uuid import UUID, uuid4
 
 from django.db import DatabaseError, connections, transaction
 from django.db.models import Field, Model
@@ -12,8 +13,9 @@ from django.utils import timezone
 
 from gestore_sync.conf import get_signal_mode
 from gestore_sync.exceptions import GestoreSyncError, WriteFailed
-from gestore_sync.failures import Attempts
-from gestore_sync.identity import has_automatic_key
+from gestore_sync.failures import Attempts, Refused
+from gestore_sync.inserting import get_insert_fields
+from gestore_sync.journal import ADDITION, CHANGE, DELETION, Journal
 from gestore_sync.layouts import Layout
 from gestore_sync.models import SyncRun
 from gestore_sync.origins import get_origin
@@ -33,9 +35,12 @@ AnyField: TypeAlias = "Field[Any, Any]"
 
 
 class Executor:
-    """Applies one plan. The planner that made it knows where everything is."""
+    """Applies one plan. The planner that made it knows where everything is.
 
-    def __init__(self, planner: Planner, progress: Progress | None = None) -> None:
+    ``tolerant``: raise :class:`Refused` with all refused rows of an operation, not :class:`WriteFailed` with the first.
+    """
+
+    def __init__(self, planner: Planner, progress: Progress | None = None, *, tolerant: bool = False) -> None:
         self.planner = planner
         self.plan: Plan = planner.plan
         self.progress = progress or Progress()
@@ -46,13 +51,17 @@ class Executor:
         self.graph = planner.subgraph.graph
         self.writer = get_writer(self.target)
         self.sender = Sender(self.target, self.graph)
-        self.attempts = Attempts(self.source, self.target)
+        self.attempts = Attempts(self.source, self.target, tolerant=tolerant)
+        self.journal = Journal(self.target, self.store.uuid, planner.find_date)
         self.trees = Trees(planner.subgraph, self.target, self.counterparts)
         self._models = {model._meta.label: model for model in self.graph.models}
         self._deferred: dict[tuple[type[Model], str], list[tuple[Key, Key, Any]]] = {}
 
-    def apply(self) -> None:
-        """Write everything. Raises :class:`WriteFailed` that names the object that the target refuses."""
+    def apply(self, uuid: UUID | None = None, entries: Sequence[list[int]] = ()) -> None:
+        """Write everything. Raises :class:`WriteFailed` that names the object that the target refuses.
+
+        ``uuid``: the identity of the run; ``entries``: the ranges of the change log that it handles.
+        """
         started = timezone.now()
         self._defer_constraints()
         self.store.origin = get_origin(self.store.place, self.store.uuid)
@@ -73,9 +82,12 @@ class Executor:
         }
         for operation in self._iter_operations():
             steps[type(operation)](operation)
+            if self.attempts.refused:
+                raise Refused(self.attempts.refused)
         self.trees.mend()
+        self.journal.write()
         self.attempts.check_constraints()
-        self._record_run(started)
+        self._record_run(started, uuid or uuid4(), entries)
 
     def _iter_operations(self) -> Iterator[Operation]:
         yield from self.plan.early
@@ -98,13 +110,14 @@ class Executor:
                 layout.clear_link(values, number)
             elif value is NEW:
                 link = layout.get_link(layout.names[number])
-                raise WriteFailed(f"{Ref(layout.model, row[0])} needs {link}, whose object is not part of the plan.")
+                ref = Ref(layout.model, row[0])
+                raise WriteFailed(f"{ref} needs {link}, whose object is not part of the plan.", ref=ref)
         return values
 
     def _create(self, operation: Create) -> None:
         model = self._models[operation.label]
         layout = self.planner.get_layout(model)
-        fields, fill = self._get_insert_fields(layout)
+        fields, fill = get_insert_fields(layout, self.graph, self.trees)
         rows, notes = [], []
         for row in operation.rows:
             values = self._translate(layout, row)
@@ -116,6 +129,7 @@ class Executor:
         self._insert(model, [row[0] for row in operation.rows], fields, rows)
         self.store.forget(model, [target for _, target, _, _ in notes])
         self._note(Note(operation.label, notes))
+        self.journal.note(model, [(target, key) for key, target, _, _ in notes], ADDITION)
         self.progress.advance(len(rows))
 
     def _insert(self, model: type[Model], keys: list[Key], fields: list[AnyField], rows: list[list[Any]]) -> None:
@@ -131,29 +145,6 @@ class Executor:
             self._each(model, keys, make(), create)
         else:
             self.sender.around_save(model, make, write, created=True)
-
-    def _get_insert_fields(self, layout: Layout) -> tuple[list[AnyField], Callable[[Key], list[Any]]]:
-        """The fields to insert, and what follows a record's values: key, tree position, fields that do not travel."""
-        model = layout.model
-        automatic = [model._meta.pk] if has_automatic_key(model) else []
-        adapter = self.graph.find_adapter(model)
-        positions = [model._meta.get_field(name) for name in (adapter.position_fields(model) if adapter else ())]
-        skipped = [
-            field
-            for field in model._meta.local_concrete_fields
-            if field.name in layout.skipped and not field.has_db_default()
-        ]
-
-        def fill(target: Key) -> list[Any]:
-            values: list[Any] = [target] if automatic else []
-            values += self.trees.get_positions(model, target)
-            if skipped:
-                blank = model()
-                values += [field.pre_save(blank, True) for field in skipped]
-            return values
-
-        fields: list[Any] = [*(column.field for column in layout.columns), *automatic, *positions, *skipped]
-        return fields, fill
 
     def _update(self, operation: Update | Release) -> None:
         model = self._models[operation.label]
@@ -173,6 +164,7 @@ class Executor:
                 for made, values in changes
             ]
             self._note(Note(operation.label, notes))
+            self.journal.note(model, [(target, key) for key, target, _, _ in notes], CHANGE)
             self.progress.advance(len(operation.rows))
 
     def _write_changes(self, layout: Layout, numbers: list[int], changes: list[tuple[Change, list[Any]]]) -> None:
@@ -275,16 +267,19 @@ class Executor:
         self.trees.note_deleted(model, operation.keys)
         self.sender.around_delete(model, operation.keys, write)
         self.store.forget(model, operation.keys)
+        self.journal.note(model, [(key, None) for key in operation.keys], DELETION)
 
     # Id mappings and the record of the run
 
     def _note(self, operation: Note) -> None:
         self.store.save(self._models[operation.label], operation.rows)
 
-    def _record_run(self, started: Any) -> None:
+    def _record_run(self, started: Any, uuid: UUID, entries: Sequence[list[int]]) -> None:
         report = self.plan.report
         origin: Any = self.store.origin
         run = SyncRun(
+            uuid=uuid,
+            entries=list(entries),
             origin_id=origin,
             remote=self.store.remote,
             roots=[str(ref) for ref in self.plan.roots],

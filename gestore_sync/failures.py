@@ -29,12 +29,25 @@ METHOD_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueE
 """What a ``natural_key()`` raises that meets a null link or an odd value; a message must not fail over it."""
 
 
-class Attempts:
-    """Writes batches on ``target``; where one is refused, finds the first row at fault."""
+class Refused(Exception):
+    """A tolerant run has found rows that the target refuses: it must begin anew without them."""
 
-    def __init__(self, source: str, target: str) -> None:
+    def __init__(self, refused: list[WriteFailed]) -> None:
+        super().__init__(str(refused[0]))
+        self.refused = refused
+
+
+class Attempts:
+    """Writes batches on ``target``; where one is refused, finds the first row at fault.
+
+    ``tolerant``: finds all of them and keeps them in ``refused``, for the caller to begin anew without them.
+    """
+
+    def __init__(self, source: str, target: str, *, tolerant: bool = False) -> None:
         self.source = source
         self.target = target
+        self.tolerant = tolerant
+        self.refused: list[WriteFailed] = []
         self._tables: set[str] = set()
 
     def write(
@@ -61,10 +74,20 @@ class Attempts:
                 half = len(rows) // 2
                 self.write(model, keys[:half], rows[:half], write, using=using)
                 self.write(model, keys[half:], rows[half:], write, using=using)
+                if self.refused:
+                    return
                 raise WriteFailed(
                     f"The target {self.target!r} refuses rows of {model._meta.label} together: {first_line(error)}."
                 ) from error
-            raise self._explain(Ref(model, keys[0]), using or self.source, error) from error
+            refusal = self._explain(Ref(model, keys[0]), using or self.source, error)
+            if not self.tolerant:
+                raise refusal from error
+            self.refused.append(refusal)
+        except WriteFailed as refusal:
+            if not self.tolerant or len(keys) != 1:
+                raise
+            refusal.ref = Ref(model, keys[0])
+            self.refused.append(refusal)
 
     def _explain(self, ref: Ref, using: str, error: DatabaseError) -> WriteFailed:
         natural_key = read_natural_keys(ref.model, using, [ref.pk]).get(ref.pk)
@@ -74,6 +97,8 @@ class Attempts:
             f"The target {self.target!r} refuses {named}: {reason}. "
             "Mend the object, or what it clashes with on the target.",
             failure=asdict(Failure(ref.model._meta.label, str(ref.pk), list(natural_key or ()) or None, reason)),
+            ref=ref if using == self.source else None,
+            target_ref=ref if using == self.target else None,
         )
 
     def check_constraints(self) -> None:

@@ -13,10 +13,11 @@ from django.db.models.fields.generated import GeneratedField
 from django.db.models.functions import Cast
 
 from gestore_sync.digests import WRITERS, canonize_json, get_name_code, make_digest
+from gestore_sync.generic import find_generic_target, to_key
 from gestore_sync.identity import has_automatic_key
 from gestore_sync.links import FOREIGN, GENERIC, TREE, Link, LinkGraph
 from gestore_sync.reading import iter_rows
-from gestore_sync.refs import NEW, Key, get_key_columns
+from gestore_sync.refs import NEW, Key, Ref, get_key_columns
 from gestore_sync.translation import LOST, Column, Counterparts, make_key_translator, make_translator
 
 TREE_PARENT = "parent"
@@ -156,6 +157,19 @@ class Layout:
                 values[number] = ""
             if self.columns[column.type_at - 1].field.null:
                 values[column.type_at - 1] = None
+
+    def find_linked(self, row: tuple[Any, ...], number: int, source: str) -> Ref | None:
+        """The object of the source that the link in a column of a row leads to; None for keys of several columns."""
+        if number >= len(self.columns):
+            return Ref(self.model, row[self.tree_at])
+        column = self.columns[number]
+        link = column.link
+        if link is None or column.part is not None:
+            return None
+        if link.kind == GENERIC:
+            target = find_generic_target(source, row[column.type_at])
+            return None if target is None else Ref(target, to_key(target, row[number + 1]))
+        return Ref(link.target, row[column.key_at or number + 1]) if link.target is not None else None
 
     def get_link(self, name: str) -> Link | None:
         """The link that the column called ``name`` is."""

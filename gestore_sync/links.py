@@ -19,6 +19,9 @@ CASCADES = tuple(getattr(models, name) for name in ("CASCADE", "DB_CASCADE") if 
 DELETED_WITH_TARGET = (*CASCADES, models.PROTECT, models.RESTRICT)
 """The ``on_delete`` of links whose rows belong to what they point to (CASCADE) or hold it fast (PROTECT, RESTRICT)."""
 
+OURS = __name__.partition(".")[0]
+"""The label of our own app, whose tables no push takes."""
+
 FOREIGN, GENERIC, TREE = "foreign", "generic", "tree"
 
 
@@ -109,6 +112,7 @@ class LinkGraph:
             for model in apps.get_models(include_auto_created=True)
             if not model._meta.proxy
             and not model._meta.swapped
+            and model._meta.app_label != OURS
             and get_table(model) in tables
             and router.allow_migrate_model(using, model)
         ]

@@ -11,12 +11,14 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Expression, F, ForeignObject, Model, OrderBy, Q, QuerySet
 from django.db.models.constants import LOOKUP_SEP
 
+from gestore_sync.exceptions import UnreadableValue
 from gestore_sync.generic import find_generic_target, to_key
 from gestore_sync.identity import Identity, has_automatic_key, iter_identities
 from gestore_sync.layouts import Layout
 from gestore_sync.links import GENERIC, LinkGraph, get_concrete
+from gestore_sync.natural import natural_key_of
 from gestore_sync.reading import get_queryset, iter_rows, match
-from gestore_sync.refs import NEW, UNKNOWN, Key
+from gestore_sync.refs import NEW, UNKNOWN, Key, Ref
 from gestore_sync.translation import Counterparts
 
 PLAIN, KEY, OBJECT_ID = "plain", "key", "object id"
@@ -206,3 +208,22 @@ def get_identity_digests(layout: Layout, values: Sequence[Any], names: Iterable[
     """Digests of the identifying fields only, for objects that are matched and left as they are."""
     wanted = set(names)
     return layout.digest(values, [number for number, name in enumerate(layout.names) if name in wanted])
+
+
+def read_natural_key(instance: Model) -> tuple[Any, ...] | None:
+    """What ``natural_key()`` gives; None where it fails because a link in it is null.
+
+    Raises :class:`UnreadableValue` that names the object where it fails otherwise.
+    """
+    try:
+        return natural_key_of(instance)
+    except Exception as error:
+        links = (field for field in instance._meta.concrete_fields if field.is_relation)
+        if any(getattr(instance, field.attname) is None for field in links):
+            return None
+        raise UnreadableValue(
+            f"natural_key() failed for {Ref(type(instance), instance.pk)}: {type(error).__name__}: {error}. "
+            'Mend it, or name fields in GESTORE_SYNC["IDENTITY"].',
+            ref=Ref(get_concrete(type(instance)), instance.pk),
+            using=instance._state.db,
+        ) from error

@@ -16,10 +16,10 @@ from gestore_sync.comparison import is_other_object
 from gestore_sync.exceptions import UnreadableValue
 from gestore_sync.identity import Identity, has_automatic_key, iter_identities
 from gestore_sync.layouts import Layout
-from gestore_sync.locators import IdentityReader, freeze, get_readers
+from gestore_sync.locators import IdentityReader, freeze, get_readers, read_natural_key
 from gestore_sync.mappings import Mapping as IdMapping
 from gestore_sync.mappings import MappingStore
-from gestore_sync.natural import find_natural_manager, natural_key_of
+from gestore_sync.natural import find_natural_manager
 from gestore_sync.reading import KEYS_PER_QUERY, find_existing, get_queryset, match_keys
 from gestore_sync.refs import NEW, Key, KeyMap, Ref, get_key_columns, iter_chunks, make_key_set
 from gestore_sync.scope import Role
@@ -35,7 +35,10 @@ class Doubt(NamedTuple):
 
 
 class Lookup:
-    """Fills ``counterparts`` model by model; the models that identities point to must come first."""
+    """Fills ``counterparts`` model by model; the models that identities point to must come first.
+
+    ``doomed``: rows of the target that the run deletes, which are the counterpart of nothing.
+    """
 
     def __init__(
         self, subgraph: Subgraph, target: str, store: MappingStore, get_layout: Callable[[Any], Layout]
@@ -47,6 +50,7 @@ class Lookup:
         self.store = store
         self.counterparts = Counterparts()
         self.doubts: list[Doubt] = []
+        self.doomed: dict[type[Model], dict[Key, Ref]] = {}
         self._get_layout = get_layout
 
     def locate(self, model: type[Model]) -> None:
@@ -107,7 +111,10 @@ class Lookup:
 
     def _find_mapped(self, model: type[Model], readers: list[IdentityReader], keys: list[Key]) -> dict[Key, Key]:
         """The valid mappings. One whose row is gone, or is another object by now, is left out."""
-        mappings = self.store.find(model, keys)
+        doomed = self.doomed.get(model, {})
+        mappings = {
+            key: mapping for key, mapping in self.store.find(model, keys).items() if mapping.target not in doomed
+        }
         if not mappings:
             return {}
         targets = [mapping.target for mapping in mappings.values()]
@@ -170,6 +177,7 @@ class Lookup:
         for key in keys:
             parts = reader.resolve(values[key], self.counterparts, self.source) if key in values else None
             hits = [hit for hit in found.get(parts, ()) if held.get(hit, key) == key] if parts is not None else []
+            hits = [hit for hit in hits if hit not in self.doomed.get(model, ())]
             if not hits:
                 rest.append(key)
                 continue
@@ -245,7 +253,9 @@ class Lookup:
             except Exception as error:
                 raise UnreadableValue(
                     f"get_by_natural_key{natural_key!r} failed for {Ref(model, instance.pk)}: "
-                    f'{type(error).__name__}: {error}. Mend it, or name fields in GESTORE_SYNC["IDENTITY"].'
+                    f'{type(error).__name__}: {error}. Mend it, or name fields in GESTORE_SYNC["IDENTITY"].',
+                    ref=Ref(model, instance.pk),
+                    using=self.source,
                 ) from error
             if found is None:
                 rest.append(instance.pk)
@@ -276,20 +286,3 @@ class Lookup:
             else:
                 rest.append(key)
         return rest
-
-
-def read_natural_key(instance: Model) -> tuple[Any, ...] | None:
-    """What ``natural_key()`` gives; None where it fails because a link in it is null.
-
-    Raises :class:`UnreadableValue` that names the object where it fails otherwise.
-    """
-    try:
-        return natural_key_of(instance)
-    except Exception as error:
-        links = (field for field in instance._meta.concrete_fields if field.is_relation)
-        if any(getattr(instance, field.attname) is None for field in links):
-            return None
-        raise UnreadableValue(
-            f"natural_key() failed for {Ref(type(instance), instance.pk)}: {type(error).__name__}: {error}. "
-            'Mend it, or name fields in GESTORE_SYNC["IDENTITY"].'
-        ) from error

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from django.db import connections
-from django.db.models import CompositePrimaryKey, Model
+from django.db.models import Model
 
 from gestore_sync.exceptions import SchemaMismatch
 from gestore_sync.models import IdMapping, Origin, SyncRun
 from gestore_sync.reading import KEYS_PER_QUERY, get_queryset, match
-from gestore_sync.refs import Key, get_field, iter_chunks, resolve_key_field
+from gestore_sync.refs import Key, dump_pk, get_field, iter_chunks, load_pk
 from gestore_sync.schema import check_schema
 from gestore_sync.writers import get_writer
 
@@ -45,20 +45,15 @@ class Sent(NamedTuple):
 
 def dump_key(key: Key) -> str:
     """A primary key as text that every database tells from any other, whatever its collation takes for equal."""
-    text = json.dumps([str(part) for part in key]) if isinstance(key, tuple) else str(key)
+    text = dump_pk(key)
     return text if UNMISTAKABLE.fullmatch(text) else f"X{text.encode('utf-8', 'surrogatepass').hex()}"
 
 
 def load_key(model: type[Model], text: str) -> Key:
     """The primary key of ``model`` that :func:`dump_key` made ``text`` of."""
-    pk = model._meta.pk
     if text.startswith("X"):
         text = bytes.fromhex(text[1:]).decode("utf-8", "surrogatepass")
-    if isinstance(pk, CompositePrimaryKey):
-        parts = json.loads(text)
-        fields = [resolve_key_field(get_field(model, name)) for name in pk.field_names]
-        return tuple(field.to_python(part) for field, part in zip(fields, parts, strict=True))
-    return resolve_key_field(pk).to_python(text)
+    return load_pk(model, text)
 
 
 def has_tables(using: str) -> bool:
@@ -87,16 +82,24 @@ class MappingStore:
         self.uuid = own.uuid if own is not None else None
         found = get_queryset(Origin, self.place).filter(uuid=self.uuid).values_list("pk", flat=True).first()
         self.origin: int | None = found
+        self.target_uuid = self._find_target_uuid()
         self._mirror = self._find_mirror()
         self._kept = self._find_kept()
         self._writer = get_writer(self.place)
+
+    def _find_target_uuid(self) -> UUID | None:
+        """The identity of the target, where it has our tables."""
+        if not self.in_target:
+            return None
+        own = get_queryset(Origin, self.target).filter(is_own=True)
+        found: UUID | None = own.values_list("uuid", flat=True).first()
+        return found
 
     def _find_mirror(self) -> int | None:
         """The target's own origin, as the source knows it where the target has pushed to the source."""
         if not self.in_target:
             return None
-        theirs = get_queryset(Origin, self.target).filter(is_own=True).values_list("uuid", flat=True).first()
-        known = get_queryset(Origin, self.source).filter(uuid=theirs)
+        known = get_queryset(Origin, self.source).filter(uuid=self.target_uuid)
         return known.exclude(uuid=self.uuid).values_list("pk", flat=True).first()
 
     def _get_rows(self, model: type[Model]) -> Any:
@@ -168,6 +171,11 @@ class MappingStore:
                     sent = Sent(load_key(model, source), created, bytes(digests))
                     found.setdefault(by_text[target], []).append(sent)
         return found
+
+    def iter_sources(self, model: type[Model]) -> Iterator[Key]:
+        """The keys of all objects of the source that are mapped."""
+        rows = self._get_rows(model).values_list("source_pk", flat=True)
+        return (load_key(model, text) for text in rows.iterator(chunk_size=10_000))
 
     def find_others(self, model: type[Model], targets: Iterable[Key]) -> set[Key]:
         """Those rows of the target that another origin has an object for."""

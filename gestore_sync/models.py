@@ -4,8 +4,28 @@ from __future__ import annotations
 
 import uuid
 
+import dbsettings
+from django.contrib.contenttypes.fields import GenericForeignKey
+from django.contrib.contenttypes.models import ContentType
 from django.db import models
+from django.db.models.functions import Left
 from django.utils.translation import gettext_lazy as _
+
+from gestore_sync.checkpoint import CheckpointValue
+from gestore_sync.fields import AwareDateTimeField
+
+ADDITION, CHANGE, DELETION, M2M_CHANGE = 1, 2, 3, 4
+ACTIONS = (
+    (ADDITION, _("addition")),
+    (CHANGE, _("change")),
+    (DELETION, _("deletion")),
+    (M2M_CHANGE, _("many-to-many change")),
+)
+PENDING, HANDLED, SKIPPED = 0, 1, 2
+STATES = ((PENDING, _("pending")), (HANDLED, _("handled")), (SKIPPED, _("not to be sent")))
+
+OBJECT_ID_PREFIX = 64
+"""So many characters of an object id are in the index: the rest may be longer than an index takes."""
 
 KEY_LENGTH = 500
 """As long a key, with what is beside it in an index, as MySQL and MariaDB take."""
@@ -32,12 +52,21 @@ class Origin(models.Model):
 
 
 class SyncRun(models.Model):
-    """One run that wrote something: what was asked and what was done. Written in the transaction of the rows."""
+    """One run that wrote something: what was asked and what was done. Written in the transaction of the rows.
 
+    The source keeps a record of its own, with the same ``uuid``, of the runs that sent what its change log held, also
+    of those that failed. ``entries``: the ranges of the log's keys that the run handled, ``[[first, last], …]``.
+    ``problems``: what a report says under "conflicts" and "failures"; ``error``: why the run did nothing.
+    """
+
+    uuid = models.UUIDField(_("identity"), default=uuid.uuid4, editable=False)
     origin = models.ForeignKey(Origin, models.CASCADE, verbose_name=_("origin"))
     remote = models.CharField(_("remote"), max_length=64, blank=True)
     roots = models.JSONField(_("roots"), default=list)
     counts = models.JSONField(_("counts"), default=dict)
+    entries = models.JSONField(_("entries"), default=list, blank=True)
+    problems = models.JSONField(_("conflicts and failures"), default=dict, blank=True)
+    error = models.TextField(_("error"), blank=True)
     started = models.DateTimeField(_("started"))
     finished = models.DateTimeField(_("finished"))
 
@@ -45,6 +74,7 @@ class SyncRun(models.Model):
         verbose_name = _("run")
         verbose_name_plural = _("runs")
         ordering = ["-started", "-pk"]
+        permissions = [("synchronize", _("Can synchronize databases"))]
 
     def __str__(self) -> str:
         return f"{', '.join(self.roots)} {self.started:%Y-%m-%d %H:%M}"
@@ -79,3 +109,87 @@ class IdMapping(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model} {self.source_pk} → {self.target_pk}"
+
+
+class ChangeLog(models.Model):
+    """A change of one object, written in the transaction of the change.
+
+    ``data``: what will be needed to find the object or its members later, see :mod:`gestore_sync.recording`.
+    ``origin``: empty for news of this database, else the origin whose run wrote the row here: such entries are never
+    sent, and
+    serve to compare times. ``state``: PENDING for some remote, HANDLED for all, or SKIPPED.
+
+    The reference to the content type has no constraint: an entry must not make a save fail.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    content_type = models.ForeignKey(
+        ContentType, models.CASCADE, verbose_name=_("model"), related_name="+", db_constraint=False, db_index=False
+    )
+    object_id = models.TextField(_("primary key"))
+    object = GenericForeignKey()
+    date = AwareDateTimeField(_("date"), auto_now_add=True)
+    action = models.PositiveSmallIntegerField(_("action"), choices=ACTIONS)
+    data = models.JSONField(_("data"), default=dict, blank=True)
+    origin = models.UUIDField(_("origin"), null=True, blank=True)
+    state = models.PositiveSmallIntegerField(_("state"), choices=STATES, default=PENDING)
+
+    class Meta:
+        verbose_name = _("change")
+        verbose_name_plural = _("change log")
+        ordering = ["-pk"]
+        indexes = [
+            models.Index("content_type", Left("object_id", OBJECT_ID_PREFIX), name="gestore_sync_changed_object"),
+            models.Index(fields=["id"], condition=models.Q(state=PENDING), name="gestore_sync_pending"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_action_display()} {self.content_type_id}.{self.object_id}"
+
+
+class Delivery(models.Model):
+    """An entry of the change log that one remote has and another one lacks."""
+
+    id = models.BigAutoField(primary_key=True)
+    entry = models.ForeignKey(
+        ChangeLog, models.CASCADE, verbose_name=_("change"), related_name="+", db_constraint=False
+    )
+    remote = models.CharField(_("remote"), max_length=64)
+
+    class Meta:
+        verbose_name = _("delivery")
+        verbose_name_plural = _("deliveries")
+        constraints = [models.UniqueConstraint(fields=["entry", "remote"], name="gestore_sync_one_delivery")]
+
+    def __str__(self) -> str:
+        return f"{self.entry_id} → {self.remote}"
+
+
+class Remote(models.Model):
+    """A database to which the change log of this one was sent.
+
+    ``origin``: its identity. ``is_known``: what it has got is noted entry by entry. ``last_run``: the last run that
+    both sides know; ``open_run``: one that had begun to commit there when it was last heard of.
+    """
+
+    alias = models.CharField(_("alias"), max_length=64, unique=True)
+    origin = models.UUIDField(_("origin"), null=True, blank=True)
+    is_known = models.BooleanField(_("known"), default=False)
+    last_run = models.UUIDField(_("last run"), null=True, blank=True)
+    open_run = models.UUIDField(_("run that is not finished"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("remote")
+        verbose_name_plural = _("remotes")
+
+    def __str__(self) -> str:
+        return self.alias
+
+
+class SynchroSettings(dbsettings.Group):  # type: ignore[misc]
+    """What may be set by hand while the site runs."""
+
+    last_check = CheckpointValue(_("checkpoint"), _("How far the change log was handled."), required=False)
+
+
+options = SynchroSettings()

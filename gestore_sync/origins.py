@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db import connections, router
 
+from gestore_sync.checkpoint import seed_checkpoint
 from gestore_sync.models import Origin
 from gestore_sync.reading import get_queryset
 
@@ -26,7 +27,8 @@ def get_origin(using: str, uuid: Any) -> int:
     return int(known.all()[0])
 
 
-def seed_origin(using: str, **kwargs: Any) -> None:
-    """The ``post_migrate`` receiver."""
+def seed_database(using: str, **kwargs: Any) -> None:
+    """The ``post_migrate`` receiver: the database gets its identity, and its log a beginning."""
     if router.allow_migrate_model(using, Origin):
         make_own_origin(using)
+        seed_checkpoint(using)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 from django.db.models import Model
@@ -121,6 +122,13 @@ class Conflict:
     reason: str
     fields: dict[str, list[Any]] = field(default_factory=dict)
     resolved: str | None = None
+    ref: Ref | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the report shows; ``ref``, the object of the source where it is one, is not part of it."""
+        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        del values["ref"]
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +186,9 @@ class Plan:
 
     Operations are applied in this order: ``early`` (values that others need are given up), ``creates``, ``changes``,
     ``removals``. ``models`` is the order in which models are written; ``deferred`` names optional links that are
-    written after both rows exist; ``places`` are tree nodes that move among their siblings.
+    written after both rows exist; ``places`` are tree nodes that move among their siblings. ``undecided``: objects
+    of the source with a conflict that no policy resolves, as the report has it; ``waiting``: objects that point to one
+    that must not be written, and why.
     """
 
     report: Report = field(default_factory=Report)
@@ -190,6 +200,8 @@ class Plan:
     models: list[type[Model]] = field(default_factory=list)
     deferred: frozenset[str] = frozenset()
     places: dict[type[Model], set[Key]] = field(default_factory=dict)
+    undecided: list[tuple[Ref, dict[str, Any]]] = field(default_factory=list)
+    waiting: dict[Ref, str] = field(default_factory=dict)
 
     def get_spools(self) -> tuple[Spool, ...]:
         """The operations, in the order in which they are applied."""
@@ -201,7 +213,11 @@ class Plan:
 
     def add_conflicts(self, conflicts: Iterable[Conflict]) -> None:
         """Note conflicts in the report."""
-        self.report.conflicts.extend(asdict(conflict) for conflict in conflicts)
+        for conflict in conflicts:
+            shown = conflict.as_dict()
+            self.report.conflicts.append(shown)
+            if conflict.resolved is None and conflict.ref is not None:
+                self.undecided.append((conflict.ref, shown))
 
     def close(self) -> None:
         """Give temporary files back."""

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from functools import cache
 from typing import Any
 
 from django.db.models import BinaryField, Model
 
 from gestore_sync.clashes import Clashes
-from gestore_sync.comparison import Decision, decide, mirror_digests
+from gestore_sync.comparison import Decision, mirror_digests
 from gestore_sync.conf import get_option
 from gestore_sync.constraints import find_deferred
-from gestore_sync.digests import split_digests
+from gestore_sync.deciding import Pair, decide_all, find_barred, is_noted
 from gestore_sync.failures import read_natural_keys
 from gestore_sync.layouts import Layout
 from gestore_sync.locators import get_identity_digests, get_readers
 from gestore_sync.lookup import Lookup
-from gestore_sync.mappings import Mapping, MappingStore
+from gestore_sync.mappings import MappingStore
 from gestore_sync.narration import fill_report
 from gestore_sync.needs import REFERRED, spread_needs
 from gestore_sync.ordering import get_identity_links, get_links, sort_models
@@ -29,6 +30,8 @@ from gestore_sync.refs import NEW, Key, Ref, iter_chunks
 from gestore_sync.removals import Removals
 from gestore_sync.scope import Role
 from gestore_sync.subgraph import Subgraph
+from gestore_sync.times import Times
+from gestore_sync.tombstones import Tombstones
 from gestore_sync.translation import LOST
 
 MAX_SHOWN = 1000
@@ -48,6 +51,8 @@ class Planner:
         on_conflict: str = "newer",
         prune: bool = False,
         progress: Progress | None = None,
+        tombstones: Tombstones | None = None,
+        find_date: Callable[[type[Model], Key], datetime | None] = lambda model, key: None,
     ) -> None:
         self.subgraph = subgraph
         self.source = subgraph.source
@@ -55,6 +60,9 @@ class Planner:
         self.store = store
         self.on_conflict = on_conflict
         self.prune = prune
+        self.tombstones = tombstones
+        self.find_date = find_date
+        self._times = Times(store, find_date)
         self.progress = progress or Progress()
         self.get_layout: Callable[[type[Model]], Layout] = cache(lambda model: Layout(model, subgraph.graph))
         self.lookup = Lookup(subgraph, target, store, self.get_layout)
@@ -70,6 +78,9 @@ class Planner:
         models = self.subgraph.get_models()
         links = get_links(self.subgraph.graph, models)
         identifying = {link for model in models for link in get_identity_links(self.subgraph.graph, model)}
+        if self.tombstones is not None:
+            self.tombstones.find_mapped(self.store, self.target, self.get_layout)
+            self.lookup.doomed = self.tombstones.doomed
         self.progress.start("locating", len(models))
         for model in sort_models(models, links, lambda link: 2 if link in identifying else int(link.required)):
             self.lookup.locate(model)
@@ -88,10 +99,20 @@ class Planner:
         self.progress.start("comparing", self.subgraph.count())
         for model in order:
             self._plan_model(model)
-        removals = Removals(
-            self.subgraph, self.target, self.store, self.counterparts, self.get_layout, self.on_conflict
+        removals = self.removals = Removals(
+            self.subgraph,
+            self.target,
+            self.store,
+            self.counterparts,
+            self.get_layout,
+            self.on_conflict,
+            self._times,
         )
-        removals.find(prune=self.prune)
+        if self.tombstones is not None:
+            self.tombstones.find_unmapped(self.counterparts)
+            removals.find_logged(self.tombstones)
+        else:
+            removals.find(prune=self.prune)
         self.plan.add_conflicts(removals.conflicts)
         self.plan.add_conflicts(self._clashes.settle(self.plan, lambda model: set(removals.deleted.get(model, ()))))
         removals.add_to(self.plan)
@@ -168,6 +189,7 @@ class Planner:
         )
         creates, updates, notes = [], [], []
         rows = {row[0]: row for row in layout.read(self.source, keys)}
+        pairs: dict[Key, Pair] = {}
         for key in keys:
             row, target = rows.get(key), targets[key]
             if row is None:
@@ -181,7 +203,10 @@ class Planner:
             digests = mapping.digests if mapping and mapping.target == target else None
             if mapping is not None and mapping.mirrored and digests is not None:
                 digests = mirror_digests(layout, row, mine, digests)
-            decision = decide(layout, mine, layout.get_values(theirs[target]), digests, self.on_conflict)
+            pairs[key] = Pair(mine, layout.get_values(theirs[target]), digests)
+        for key, decision in decide_all(layout, pairs, targets, self.on_conflict, self._times).items():
+            row, target, mapping = rows[key], targets[key], known.get(key)
+            mine, digests = pairs[key].mine, pairs[key].digests
             created = bool(mapping and mapping.target == target and mapping.created)
             self._count(layout, key, decision, mine, theirs[target])
             for name, values in self._unique_values.get(model, {}).items():
@@ -214,13 +239,16 @@ class Planner:
             if value is LOST:
                 name = layout.names[number]
                 link = layout.get_link(name)
-                if link is not None and link.required:
+                if link is not None and link.required and find_barred(self.subgraph, layout, row, number) is None:
                     self._add_conflict(
                         Ref(layout.model, row[0]),
                         f"{Ref(layout.model, row[0])} needs {link}, which points to {row[number + 1]!r}; that has no "
                         "counterpart on the target and does not travel. Take it in (no --ignore, no --stop before it), "
                         "create it on the target, or mend the link at the source.",
                     )
+                elif (barred := find_barred(self.subgraph, layout, row, number)) is not None:
+                    ref = Ref(layout.model, row[0])
+                    self.plan.waiting.setdefault(ref, f"{ref} points to {barred} by {link}, which could not be sent.")
                 layout.clear_link(values, number)
         return values
 
@@ -266,15 +294,6 @@ class Planner:
     def _add_conflict(
         self, ref: Ref, reason: str, fields: dict[str, list[Any]] | None = None, resolved: str | None = None
     ) -> None:
-        conflict = Conflict(ref.model._meta.label, str(ref.pk), None, reason, fields or {}, resolved)
+        conflict = Conflict(ref.model._meta.label, str(ref.pk), None, reason, fields or {}, resolved, ref)
         self._named.setdefault(ref.model, []).append((ref.pk, len(self.plan.report.conflicts)))
         self.plan.add_conflicts([conflict])
-
-
-def is_noted(mapping: Mapping | None, target: Key, known: bytes | None, digests: bytes) -> bool:
-    """Whether what is stored already says this; ``known``: the stored digests, as digests of the target's row."""
-    if mapping is None or mapping.target != target or known is None:
-        return False
-    if mapping.pk is None and not mapping.mirrored:
-        return False
-    return known == digests or split_digests(known) == split_digests(digests)

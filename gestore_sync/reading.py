@@ -115,7 +115,9 @@ def name_unreadable(rows: QuerySet[Any], paths: Sequence[Any], error: Exception)
                 name = str(path).removeprefix("gestore_sync_")
                 raise UnreadableValue(
                     f"{Ref(rows.model, pk)} of the database {rows.db!r} has a value in {name!r} that the field cannot "
-                    f"read: {error}. Mend it there. Nothing was written."
+                    f"read: {error}. Mend it there. Nothing was written.",
+                    ref=Ref(rows.model, pk),
+                    using=rows.db,
                 ) from error
 
 

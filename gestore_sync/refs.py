@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -55,6 +56,20 @@ def get_key_columns(model: type[Model]) -> tuple[str, ...]:
     if isinstance(pk, CompositePrimaryKey):
         return tuple(model._meta.get_field(name).attname for name in pk.field_names)  # type: ignore[union-attr]
     return (pk.attname,)
+
+
+def dump_pk(key: Key) -> str:
+    """A primary key as text; a composite one as a JSON list of texts."""
+    return json.dumps([str(part) for part in key]) if isinstance(key, tuple) else str(key)
+
+
+def load_pk(model: type[Model], text: str) -> Key:
+    """The primary key of ``model`` that :func:`dump_pk` made ``text`` of. Raises ValidationError or ValueError."""
+    pk = model._meta.pk
+    if isinstance(pk, CompositePrimaryKey):
+        fields = [resolve_key_field(get_field(model, name)) for name in pk.field_names]
+        return tuple(field.to_python(part) for field, part in zip(fields, json.loads(text), strict=True))
+    return resolve_key_field(pk).to_python(text)
 
 
 class IntegerBitmap:

@@ -28,6 +28,8 @@ from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, get_table, make_key_set
 from gestore_sync.schema import check_schema
 from gestore_sync.scope import Role, find_reverse_role
 from gestore_sync.subgraph import Subgraph
+from gestore_sync.times import Times
+from gestore_sync.tombstones import Tombstones
 from gestore_sync.translation import Counterparts
 
 SURVIVES = "survives"
@@ -44,6 +46,7 @@ class Removals:
         counterparts: Counterparts,
         get_layout: Callable[[Any], Layout],
         policy: str,
+        times: Times,
     ) -> None:
         self._subgraph = subgraph
         self._graph = subgraph.graph
@@ -52,8 +55,11 @@ class Removals:
         self._counterparts = counterparts
         self._get_layout = get_layout
         self._policy = policy
+        self._times = times
+        self._causes: dict[tuple[type[Model], Key], Ref] = {}
         self._claimed: dict[type[Model], Any] = {}
         self._kept: Counter[str] = Counter()
+        self._tombstones: Tombstones | None = None
         self.deleted: dict[type[Model], dict[Key, None]] = {}
         self._detached: dict[tuple[type[Model], str, Any], dict[Key, None]] = {}
         self.conflicts: list[Conflict] = []
@@ -73,6 +79,28 @@ class Removals:
                 if prune or is_member:
                     going = self._find_removable(child, keys, created_only=not is_member)
                     frontier.setdefault(child, []).extend(self._add(child, going))
+        self._spread(frontier)
+
+    def find_logged(self, tombstones: Tombstones) -> None:
+        """Collect what the change log says is deleted, and what hangs on that."""
+        self._tombstones = tombstones
+        frontier: dict[type[Model], list[Key]] = {}
+        for model, rows in tombstones.doomed.items():
+            free = {key: ref for key, ref in rows.items() if not self._is_claimed(model, key)}
+            gone = {key: tombstones.sent.get(ref, Sent(ref.pk, False, b"")) for key, ref in free.items()}
+            self._causes |= {(model, key): ref for key, ref in free.items()}
+            ours = self._filter_ours(model, gone) if gone else set()
+            frontier[model] = self._add(model, [key for key in gone if key in ours])
+        for model, members in tombstones.members.items():
+            self._causes |= {(model, key): owner for key, owner in members.items()}
+            frontier.setdefault(model, []).extend(self._add(model, members))
+        self._spread(frontier)
+
+    def find_cause(self, ref: Ref) -> Ref | None:
+        """The deleted object of the source because of which a row of the target goes."""
+        return self._causes.get((ref.model, ref.pk))
+
+    def _spread(self, frontier: dict[type[Model], list[Key]]) -> None:
         while any(frontier.values()):
             following: dict[type[Model], list[Key]] = {}
             for model, keys in frontier.items():
@@ -154,25 +182,33 @@ class Removals:
         layout = self._get_layout(model)
         reader = next((reader for reader in get_readers(model, self._graph) if reader.identity.locates), None)
         identifying = {name for name in reader.get_names() if name} if reader is not None else set()
-        ours = set()
+        ours, edited = set(), {}
         for row in layout.read(self._target, list(gone), extras=False):
             values, sent = layout.get_values(row), gone[row[0]]
             if is_other_object(layout, identifying, sent.digests, values):
                 continue
             normal = [layout.normalize(at, value) for at, value in enumerate(values)]
             changed = find_changed(sent.digests, layout.names, normal)
-            if not changed or self._decide_changed(Ref(model, row[0]), sorted(changed)):
+            if changed is not None and not changed:
                 ours.add(row[0])
+            else:
+                edited[row[0]] = changed
+        newer = self._times.find_newer(model, {gone[key].key: key for key in edited})
+        for key, changed in edited.items():
+            is_newer = gone[key].key in newer
+            if (changed is None and not is_newer) or self._decide_changed(Ref(model, key), changed, is_newer):
+                ours.add(key)
         return ours
 
-    def _decide_changed(self, ref: Ref, names: list[str]) -> bool:
-        """Whether a row that the source deleted and the target changed goes."""
-        resolved = {FAIL: None, REMOTE: REMOTE}.get(self._policy, LOCAL)
+    def _decide_changed(self, ref: Ref, names: set[str] | None, is_newer: bool) -> bool:
+        """Whether a row that the source deleted and the target changed (in these fields, where that is known) goes."""
+        by_time = REMOTE if is_newer else LOCAL
+        resolved = {FAIL: None, REMOTE: REMOTE, LOCAL: LOCAL}.get(self._policy, by_time)
         label = ref.model._meta.label
-        reason = (
-            f"{ref} of the target was changed there ({', '.join(names)}) since we put it there; the source deleted it."
-        )
-        self.conflicts.append(Conflict(label, str(ref.pk), None, reason, {}, resolved))
+        what = f" ({', '.join(sorted(names))})" if names else ""
+        reason = f"{ref} of the target was changed there{what} since we put it there; the source deleted it."
+        cause = self.find_cause(ref)
+        self.conflicts.append(Conflict(label, str(ref.pk), None, reason, {}, resolved, cause))
         self._kept[label] += resolved == REMOTE
         return resolved == LOCAL
 
@@ -194,7 +230,11 @@ class Removals:
             if not pairs:
                 continue
             going = set(self._find_removable(link.model, [pk for pk, _ in pairs], created_only=True))
+            if self._tombstones is not None and self._is_membership(link):
+                going.update(pk for pk, _ in pairs)
             for pk, key in pairs:
+                if pk in going and (cause := self.find_cause(Ref(model, key))) is not None:
+                    self._causes.setdefault((link.model, pk), cause)
                 if pk not in going and value is SURVIVES:
                     self._add_conflict(link, pk, Ref(model, key))
                 elif pk not in going:
@@ -207,15 +247,22 @@ class Removals:
 
     def _add_conflict(self, link: Link, pk: Key, of: Ref) -> None:
         ref = Ref(link.model, pk)
+        without = "" if self._tombstones is not None else ", or run without --prune"
         self.conflicts.append(
             Conflict(
                 link.model._meta.label,
                 str(pk),
                 None,
                 f"{ref} of the target hangs on {of} by {link}, which the source no longer has. Only the target has "
-                f"{ref}: delete it there or give it another place, or run without --prune.",
+                f"{ref}: delete it there or give it another place{without}.",
+                ref=self.find_cause(of),
             )
         )
+
+    def _is_membership(self, link: Link) -> bool:
+        """Whether the rows are automatic many-to-many rows, which are part of what they connect."""
+        every = (*self._graph.owners.get(link, ()), *self._graph.others.get(link, ()))
+        return any(membership.automatic for membership in every)
 
     def add_to(self, plan: Plan) -> None:
         """Add the operations to the plan, what points before what is pointed to."""

@@ -33,7 +33,8 @@ class Role(IntEnum):
 class Scope:
     """The policy of one walk. Names are those of links and models as a person writes them; see INTERFACE of the flags.
 
-    ``own``, ``refer`` and ``ignore`` hold names of links; ``excluded`` and ``stop`` concrete models.
+    ``own``, ``refer`` and ``ignore`` hold names of links; ``excluded`` and ``stop`` concrete models. ``closed``: owned
+    objects stand for themselves, with their multi-table parents and children; what belongs to them is not followed.
     """
 
     own: frozenset[str] = frozenset()
@@ -43,6 +44,7 @@ class Scope:
     stop: frozenset[type[Model]] = frozenset()
     named: frozenset[type[Model]] = field(default=frozenset())
     connected: bool = False
+    closed: bool = False
 
     def get_named(self, *names: str) -> Role | None:
         """The role that flags or settings give the first of these links that they name; LOOK_UP means ignored."""
@@ -86,6 +88,8 @@ class Scope:
             return Role.LOOK_UP
         if role < Role.REFER:
             return role if link.parent_link else None
+        if self.closed and role is Role.OWN:
+            return self.limit(link.model, role) if link.parent_link else None
         named = self.get_named(link.name, *names)
         if named is Role.LOOK_UP:
             return named

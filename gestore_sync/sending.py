@@ -12,7 +12,7 @@ from django.dispatch import Signal
 
 from gestore_sync.conf import get_signal_mode
 from gestore_sync.exceptions import GestoreSyncError, WriteFailed
-from gestore_sync.links import LinkGraph, Membership
+from gestore_sync.links import LinkGraph, Membership, get_concrete
 from gestore_sync.reading import get_queryset, match_keys
 from gestore_sync.refs import Key, Ref
 
@@ -85,16 +85,18 @@ class Sender:
             self.send(post_delete, model, instance, origin=instance)
 
     def send(self, signal: Signal, sender: type[Model], instance: Model, **arguments: Any) -> None:
-        """Send one signal. Raises :class:`WriteFailed` that names the object where a receiver fails."""
+        """Send one signal, which says that it comes from us. Raises :class:`WriteFailed` that names the object where a
+        receiver fails."""
         try:
-            signal.send(sender, instance=instance, using=self.using, **arguments)
+            signal.send(sender, instance=instance, using=self.using, gestore_sync=True, **arguments)
         except (DatabaseError, GestoreSyncError):
             raise
         except Exception as error:
             raise WriteFailed(
                 f"A receiver of signals failed for {Ref(type(instance), instance.pk)} of the target {self.using!r}: "
                 f"{type(error).__name__}: {error}. Nothing was written. Mend the receiver (raw=True means a copy), or "
-                'set GESTORE_SYNC["SIGNALS"] to "none" for this model.'
+                'set GESTORE_SYNC["SIGNALS"] to "none" for this model.',
+                target_ref=Ref(get_concrete(type(instance)), instance.pk),
             ) from error
 
     def _around_members(

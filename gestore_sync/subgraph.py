@@ -15,6 +15,7 @@ from gestore_sync.refs import Key, Ref, get_table, make_key_list, make_key_set
 from gestore_sync.scope import Role, Scope
 
 ROOT = "root"
+CHANGED = "change log"
 ROLES = tuple(sorted(Role, reverse=True))
 
 
@@ -71,6 +72,7 @@ class Subgraph:
 
     ``mentions``: by link name, how many rows point inside by a link that was not followed. ``needed``: the objects
     that an owned object points to, so that they must exist even where what else points to them does not travel.
+    ``barred``: objects that must not be written, and why; they are only looked for.
     ``ways``: what the numbers in :class:`Members` mean, ``(link name, model of the parent)``.
     """
 
@@ -82,6 +84,7 @@ class Subgraph:
     needed: dict[type[Model], Any] = field(default_factory=dict)
     mentions: Counter[str] = field(default_factory=Counter)
     dangling: dict[tuple[type[Model], str], set[Key]] = field(default_factory=dict)
+    barred: dict[type[Model], dict[Key, str]] = field(default_factory=dict)
     ways: list[tuple[str, type[Model] | None]] = field(default_factory=lambda: [(ROOT, None)])
 
     def get_members(self, model: type[Model], role: Role) -> Members:

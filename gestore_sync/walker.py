@@ -6,7 +6,7 @@ the distance and the link of each object kept is Jailer's idea (Ralf Wisser).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -27,9 +27,10 @@ from gestore_sync.reading import (
 )
 from gestore_sync.refs import Key, Ref, iter_chunks, make_key_list
 from gestore_sync.scope import Role, Scope, find_reverse_role
-from gestore_sync.subgraph import Subgraph
+from gestore_sync.subgraph import CHANGED, Subgraph
 
 Pairs = Iterable[tuple[Key, Key]]
+Keys = Mapping[type[Model], Iterable[Key]]
 
 
 class Walker:
@@ -54,9 +55,31 @@ class Walker:
         for ref in roots:
             if not self._exists(ref):
                 raise UnknownObject(f"There is no {ref} in the database {self.using!r}.")
-            if self.subgraph.get_members(ref.model, Role.OWN).add(ref.pk, 0, 0, 0):
-                self._frontier.setdefault((ref.model, Role.OWN), make_key_list(ref.model)).append(ref.pk)
+            if self._seed(ref.model, ref.pk, Role.OWN):
                 self.subgraph.roots.append(ref)
+        return self._walk_on()
+
+    def walk_changes(self, changed: Keys, looked_up: Keys) -> Subgraph:
+        """The subgraph of objects that exist and changed, each for itself, with what they need to exist.
+
+        ``looked_up``: objects that only have to be found on the target.
+        """
+        self.subgraph.ways[0] = (CHANGED, None)
+        for role, keys_by_model in ((Role.OWN, changed), (Role.LOOK_UP, looked_up)):
+            for model, keys in keys_by_model.items():
+                barred = self.subgraph.barred.get(model, {})
+                for key in keys:
+                    self._seed(model, key, Role.LOOK_UP if key in barred else role)
+        return self._walk_on()
+
+    def _seed(self, model: type[Model], key: Key, role: Role) -> bool:
+        """Begin at an object; whether it was new."""
+        if not self.subgraph.get_members(model, role).add(key, 0, 0, 0):
+            return False
+        self._frontier.setdefault((model, role), make_key_list(model)).append(key)
+        return True
+
+    def _walk_on(self) -> Subgraph:
         while self._frontier:
             self._distance += 1
             role = max(role for _, role in self._frontier)
@@ -65,7 +88,7 @@ class Walker:
                 for chunk in iter_chunks(keys, get_keys_per_query(model, self.using)):
                     self._expand(model, role, chunk)
         self.subgraph.settle()
-        if not self.scope.connected:
+        if not self.scope.connected and not self.scope.closed:
             count_mentions(self.subgraph)
         return self.subgraph
 
@@ -107,7 +130,11 @@ class Walker:
         members = self.subgraph.get_members(model, role)
         new = make_key_list(model)
         is_needed = parent_role is Role.OWN and role in (Role.REFER, Role.REQUIRE)
+        barred = self.subgraph.barred.get(model, {})
         for key, parent_key in pairs:
+            if key in barred and role is not Role.LOOK_UP:
+                self._seed(model, key, Role.LOOK_UP)
+                continue
             if is_needed:
                 self.subgraph.add_needed(model, key)
             if not any(key in seen for seen in above) and members.add(key, way, parent_key, self._distance):

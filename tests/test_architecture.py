@@ -19,40 +19,50 @@ MAX_LINES = 300
 # above its own. A folder with a star stands for all its modules that are not named themselves.
 ROOMS: tuple[tuple[str, ...], ...] = (
     ("exceptions",),
-    ("conf", "progress"),
+    ("conf", "progress", "fields", "checkpoint"),
     ("refs", "digests"),  # which object; a fingerprint of its values
     ("paths", "probes"),
     ("keyreading",),
     ("natural", "models"),  # NaturalManager, NaturalKeyModel; our tables
     ("identity", "adapters"),  # what identifies an object; what trees need
     ("links",),  # how models point at each other
-    ("scope", "ordering"),  # what to follow, refer to, leave out; which model comes first
+    ("scope", "ordering", "watching"),  # what to follow, refer to, leave out; which model comes first; what is logged
     ("databases", "reading", "transactions", "schema"),  # everything that asks a database
-    ("generic",),
+    ("generic", "changelog", "recording"),  # the change log, read and written
+    ("querysets",),
     ("subgraph", "plan", "translation"),  # the waist; links rewritten
     ("layouts", "origins", "parking", "failures"),
     ("writers.portable",),
     ("writers.*",),
     ("writers",),
-    ("mappings",),
+    ("mappings", "journal"),
     ("adapters.trees",),
     ("adapters.nested", "adapters.materialized"),
     ("adapters.*",),
-    ("mentions", "locators", "comparison", "constraints"),
-    ("walker", "lookup"),  # root → subgraph; ref → counterpart
+    ("mentions", "locators", "comparison", "constraints", "times"),
+    ("walker", "lookup", "tombstones"),  # root → subgraph; ref → counterpart; deletion → row
+    ("squashing", "deciding"),  # change log → changes; what becomes of rows on both sides
     ("needs", "places", "removals", "clashes"),
     ("narration",),
     ("planner",),  # subgraph → plan
     ("reservation", "sending", "trees"),
+    ("inserting",),
     ("executor",),  # plan → rows
+    ("gathering", "ledger", "pushing"),  # what changes need; what both sides know of runs; a push of roots
+    ("replaying", "resetting"),  # a push of the change log
+    ("reconciling", "naming"),
+    ("receivers",),  # Django signals → change log
     ("api", "terminal"),  # the front door; how it is shown
     ("checks", "management.options", "migrations.*"),
     ("apps", "management.commands.*", ""),
 )
 
 # The rooms that write rows, and those that may ask a writer to.
-WRITING = ("executor", "mappings", "origins", "writers", "writers.*")
-USING_WRITERS = (*WRITING, "adapters.trees", "reservation")
+WRITING = (
+    *("executor", "mappings", "origins", "writers", "writers.*"),
+    *("changelog", "checkpoint", "ledger", "querysets", "recording", "resetting"),  # our own tables
+)
+USING_WRITERS = (*WRITING, "adapters.trees", "reservation", "journal")
 
 # What commands are made of: whole modules, or single names.
 FRONT_DOOR = ("api", "conf", "exceptions", "management.options", "terminal")

@@ -9,6 +9,7 @@ from typing import Any
 from django.db.models import Field, JSONField, Model
 
 from gestore_sync.reading import get_queryset, match_keys
+from gestore_sync.recording import mark_own_save
 from gestore_sync.refs import Key
 
 
@@ -67,9 +68,11 @@ def load_instances(model: type[Model], using: str, changes: Sequence[tuple[Key, 
 def create(instance: Model, using: str) -> None:
     """Insert an instance through ``save()``."""
     instance._state.adding = True
+    mark_own_save(instance)
     instance.save(using=using)
 
 
 def change(instance: Model, using: str) -> None:
     """Save an instance that exists through ``save()``."""
+    mark_own_save(instance)
     instance.save(using=using)

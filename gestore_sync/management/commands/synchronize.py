@@ -13,7 +13,7 @@ from gestore_sync.terminal import make_progress, write_report
 
 
 class Command(BaseCommand):
-    help = "Push objects, with everything that belongs to them, from the LOCAL database to the REMOTE one."
+    help = "Push what the change log of the LOCAL database holds to the REMOTE one, or objects with all that is theirs."
     # Other checks may connect to databases, and end in a traceback where one is away.
     requires_system_checks = ("gestore_sync",)
 
@@ -24,7 +24,7 @@ class Command(BaseCommand):
             action="extend",
             default=[],
             metavar="OBJECT",
-            help="app.Model.pk; repeatable",
+            help="app.Model.pk; repeatable; without it: what the change log holds",
         )
         parser.add_argument("--source", metavar="ALIAS", help='the database to read (default: "default")')
         parser.add_argument("--remote", metavar="ALIAS", help="the database to write (default: SYNCHRO_REMOTE)")
@@ -34,12 +34,20 @@ class Command(BaseCommand):
             action="store_true",
             help="delete owned objects that this source put there and no longer has",
         )
+        parser.add_argument("--changes", action="store_true", help="of the roots only what the change log holds")
+        parser.add_argument("--strict", action="store_true", help="send all that the change log holds, or nothing")
+        parser.add_argument(
+            "--reconcile",
+            action="store_true",
+            help="compare everything first, and log what no entry tells of",
+        )
         parser.add_argument("--dry-run", action="store_true", help="show what would be done; write nothing")
         add_scope_options(parser)
         add_output_options(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        given = {name: options[name] for name in ("source", "remote", "on_conflict", "prune", "dry_run")}
+        names = ("source", "remote", "on_conflict", "prune", "changes", "strict", "reconcile", "dry_run")
+        given = {name: options[name] for name in names}
         progress = make_progress(self.stderr._out, wanted=options["progress"])
         try:
             report = api.synchronize(options["root"], progress=progress, **given, **get_scope_options(options))
@@ -47,5 +55,5 @@ class Command(BaseCommand):
             write_report(error.report, self.stdout, options["format"], error=str(error))
             raise CommandError(str(error)) from error
         write_report(report, self.stdout, options["format"])
-        if report.get_unresolved():
+        if report.failures or report.get_unresolved():
             sys.exit(1)

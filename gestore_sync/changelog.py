@@ -1,0 +1,206 @@
+"""Reads the change log and keeps account of what was handled, entry by entry and remote by remote.
+
+No mark in time or number says how far the log was sent: an entry that is committed late, or was written by a clock that
+stood wrong, is pending like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.contrib.contenttypes.models import ContentType
+from django.db import connections
+from django.db.models import Exists, Max, Model, OuterRef, QuerySet
+from django.db.models.functions import Left
+
+from gestore_sync.conf import get_option
+from gestore_sync.fields import now
+from gestore_sync.models import HANDLED, OBJECT_ID_PREFIX, PENDING, SKIPPED, ChangeLog, Delivery, Remote
+from gestore_sync.reading import KEYS_PER_QUERY, get_queryset, match
+from gestore_sync.refs import Key, dump_pk, iter_chunks
+
+
+class Entry(NamedTuple):
+    """One entry of the log as it is read."""
+
+    id: int
+    content_type: int
+    object_id: str
+    date: datetime
+    action: int
+    data: dict[str, Any]
+
+
+def has_log(using: str) -> bool:
+    """Whether the database has the tables of the change log."""
+    return {ChangeLog._meta.db_table, Remote._meta.db_table} <= set(connections[using].introspection.table_names())
+
+
+def find_remote_row(using: str, alias: str) -> Remote | None:
+    """What this database knows of a remote."""
+    found: Remote | None = get_queryset(Remote, using).filter(alias=alias).first()
+    return found
+
+
+def get_pending(using: str, alias: str) -> QuerySet[Any]:
+    """The entries of a database that a remote still has to get, oldest first."""
+    news = get_queryset(ChangeLog, using).filter(origin=None).order_by("pk")
+    row = find_remote_row(using, alias)
+    if row is None or not row.is_known:
+        return news.exclude(state=SKIPPED)
+    delivered = get_queryset(Delivery, using).filter(entry=OuterRef("pk"), remote=alias)
+    return news.filter(~Exists(delivered), state=PENDING)
+
+
+def iter_pending(using: str, alias: str) -> Iterator[Entry]:
+    """The pending entries as values."""
+    columns = ("pk", "content_type_id", "object_id", "date", "action", "data")
+    for values in get_pending(using, alias).values_list(*columns).iterator(chunk_size=5000):
+        yield Entry(*values)
+
+
+def find_models(using: str, content_types: Iterable[int]) -> dict[int, type[Model] | None]:
+    """By content type of a database, its model; None where the code has it no more."""
+    rows = get_queryset(ContentType, using).filter(match("pk", content_types))
+    found = {content_type.pk: content_type.model_class() for content_type in rows}
+    return {pk: found.get(pk) for pk in content_types}
+
+
+def count_pending(using: str, alias: str) -> dict[str, int]:
+    """By model label, how many objects have pending changes."""
+    rows = get_pending(using, alias).order_by().values_list("content_type_id", "object_id").distinct()
+    counts: dict[int, int] = {}
+    for content_type, _ in rows.iterator(chunk_size=5000):
+        counts[content_type] = counts.get(content_type, 0) + 1
+    models = find_models(using, counts)
+    labels = {pk: model._meta.label if model is not None else str(pk) for pk, model in models.items()}
+    return {labels[pk]: number for pk, number in sorted(counts.items(), key=lambda item: labels[item[0]])}
+
+
+# What was handled
+
+
+def mark_handled(using: str, alias: str, ids: Sequence[int], left: Sequence[int]) -> None:
+    """Note that a remote has got these entries, and has not got those in ``left``. In the caller's transaction."""
+    others = list(
+        get_queryset(Remote, using).filter(is_known=True).exclude(alias=alias).values_list("alias", flat=True)
+    )
+    for chunk in iter_chunks(ids, KEYS_PER_QUERY):
+        entries = get_queryset(ChangeLog, using).filter(match("pk", chunk))
+        if others:
+            add_deliveries(using, chunk, [alias])
+            for other in others:
+                entries = entries.filter(
+                    Exists(get_queryset(Delivery, using).filter(entry=OuterRef("pk"), remote=other))
+                )
+            chunk = list(entries.values_list("pk", flat=True))
+            entries = get_queryset(ChangeLog, using).filter(match("pk", chunk))
+            get_queryset(Delivery, using).filter(match("entry_id", chunk))._raw_delete(using)
+        entries.update(state=HANDLED)
+    row = find_remote_row(using, alias)
+    if row is None or not row.is_known:
+        reopen(using, left, others)
+
+
+def reopen(using: str, ids: Sequence[int], have: Sequence[str]) -> None:
+    """Make entries pending again that all remotes known so far, ``have``, had got: a new one has not."""
+    for chunk in iter_chunks(ids, KEYS_PER_QUERY):
+        entries = get_queryset(ChangeLog, using).filter(match("pk", chunk), state=HANDLED)
+        handled = list(entries.values_list("pk", flat=True))
+        add_deliveries(using, handled, have)
+        get_queryset(ChangeLog, using).filter(match("pk", handled)).update(state=PENDING)
+
+
+def add_deliveries(using: str, ids: Sequence[int], aliases: Sequence[str]) -> None:
+    """Note which remotes have got these entries."""
+    rows = [Delivery(entry_id=pk, remote=alias) for pk in ids for alias in aliases]
+    get_queryset(Delivery, using).bulk_create(rows, ignore_conflicts=True, batch_size=5000)
+
+
+def move_checkpoint(using: str, before: datetime, after: datetime) -> None:
+    """The checkpoint was set by hand: earlier queues again what was logged since, later skips what was logged up to
+    it."""
+    if not has_log(using):
+        return
+    news = get_queryset(ChangeLog, using).filter(origin=None)
+    if after < before:
+        again = news.filter(date__gt=after)
+        get_queryset(Delivery, using).filter(Exists(again.filter(pk=OuterRef("entry_id"))))._raw_delete(using)
+        again.update(state=PENDING)
+    elif after > before:
+        news.filter(date__lte=after).update(state=SKIPPED)
+
+
+def prune_log(using: str) -> None:
+    """Remove what is older than ``LOG_RETENTION`` and was handled by every remote.
+
+    Once both sides were in step, digests tell what changed since. What other origins brought is compared by time only
+    as long as it is the last that is known of an object.
+    """
+    retention = get_option("LOG_RETENTION")
+    if retention is None:
+        return
+    old = get_queryset(ChangeLog, using).filter(date__lt=now() - retention)
+    old.filter(state=HANDLED)._raw_delete(using)
+    later = (
+        get_queryset(ChangeLog, using)
+        .annotate(prefix=Left("object_id", OBJECT_ID_PREFIX))
+        .filter(
+            content_type=OuterRef("content_type"),
+            prefix=Left(OuterRef("object_id"), OBJECT_ID_PREFIX),
+            object_id=OuterRef("object_id"),
+            pk__gt=OuterRef("pk"),
+        )
+    )
+    superseded = list(old.filter(Exists(later), state=SKIPPED).values_list("pk", flat=True))
+    for chunk in iter_chunks(superseded, KEYS_PER_QUERY):
+        get_queryset(ChangeLog, using).filter(match("pk", chunk))._raw_delete(using)
+
+
+def forget_log(using: str) -> None:
+    """Remove every entry."""
+    for model in (Delivery, ChangeLog):
+        get_queryset(model, using)._raw_delete(using)
+
+
+# Times
+
+
+def find_last_dates(
+    using: str, model: type[Model], keys: Sequence[Key], *, but: Any = None, actions: Sequence[int] = ()
+) -> dict[Key, datetime]:
+    """When each object was last changed, as far as the log of a database tells.
+
+    ``but``: the origin whose runs do not count. ``actions``: only these. Entries of multi-table parents and children
+    are of the same object.
+    """
+    family = [model, *model._meta.all_parents, *(child for child in iter_children(model))]
+    names = [(member._meta.app_label, member._meta.model_name) for member in family]
+    types = get_queryset(ContentType, using).filter(model__in=[name for _, name in names])
+    type_ids = [pk for pk, *name in types.values_list("pk", "app_label", "model") if tuple(name) in names]
+    by_text = {dump_pk(key): key for key in keys}
+    found: dict[Key, datetime] = {}
+    for chunk in iter_chunks(list(by_text), KEYS_PER_QUERY):
+        prefixes = {text[:OBJECT_ID_PREFIX] for text in chunk}
+        rows = get_queryset(ChangeLog, using).filter(
+            match(Left("object_id", OBJECT_ID_PREFIX), prefixes), content_type__in=type_ids
+        )
+        if but is not None:
+            rows = rows.exclude(origin=but, origin__isnull=False)
+        if actions:
+            rows = rows.filter(action__in=actions)
+        for text, date in rows.values_list("object_id").annotate(Max("date")):
+            key = by_text.get(text)
+            if key is not None:
+                found[key] = date
+    return found
+
+
+def iter_children(model: type[Model]) -> Iterator[type[Model]]:
+    """The multi-table children of ``model``, and theirs."""
+    for child in model.__subclasses__():
+        if child._meta.concrete_model is child:
+            yield child
+            yield from iter_children(child)

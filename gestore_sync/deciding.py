@@ -1,0 +1,49 @@
+"""Decides about batches of rows that exist on both sides; where both changed, the logs of both are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from gestore_sync.comparison import NEWER, REMOTE, Decision, decide
+from gestore_sync.digests import split_digests
+from gestore_sync.layouts import Layout
+from gestore_sync.mappings import Mapping as IdMapping
+from gestore_sync.refs import Key, Ref
+from gestore_sync.subgraph import Subgraph
+from gestore_sync.times import Times
+
+
+class Pair(NamedTuple):
+    """A row on both sides, the source's with links rewritten, and what was last left on the target, if known."""
+
+    mine: list[Any]
+    theirs: list[Any]
+    digests: bytes | None
+
+
+def decide_all(
+    layout: Layout, pairs: Mapping[Key, Pair], targets: Mapping[Key, Key], policy: str, times: Times
+) -> dict[Key, Decision]:
+    """By key of the source, what becomes of the rows. ``targets``: their keys on the target."""
+    found = {key: decide(layout, *pair, policy) for key, pair in pairs.items()}
+    if policy == NEWER:
+        disputed = {key: targets[key] for key, decision in found.items() if decision.disputed}
+        for key in times.find_newer(layout.model, disputed):
+            found[key] = decide(layout, *pairs[key], REMOTE)
+    return found
+
+
+def is_noted(mapping: IdMapping | None, target: Key, known: bytes | None, digests: bytes) -> bool:
+    """Whether what is stored already says this; ``known``: the stored digests, as digests of the target's row."""
+    if mapping is None or mapping.target != target or known is None:
+        return False
+    if mapping.pk is None and not mapping.mirrored:
+        return False
+    return known == digests or split_digests(known) == split_digests(digests)
+
+
+def find_barred(subgraph: Subgraph, layout: Layout, row: tuple[Any, ...], number: int) -> Ref | None:
+    """The object that the link in a column of a row leads to, if it must not be written."""
+    found = layout.find_linked(row, number, subgraph.source) if subgraph.barred else None
+    return found if found is not None and found.pk in subgraph.barred.get(found.model, {}) else None

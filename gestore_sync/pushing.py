@@ -1,0 +1,157 @@
+"""One push: walk, plan, apply, in transactions of both databases."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import DatabaseError, connections
+from django.utils.translation import gettext as _
+
+from gestore_sync.exceptions import UnresolvedConflicts, WriteFailed
+from gestore_sync.executor import Executor
+from gestore_sync.links import LinkGraph
+from gestore_sync.mappings import MappingStore, has_tables
+from gestore_sync.models import SyncRun
+from gestore_sync.origins import make_own_origin
+from gestore_sync.plan import Report
+from gestore_sync.planner import Planner
+from gestore_sync.progress import Progress
+from gestore_sync.refs import Ref
+from gestore_sync.schema import check_schema
+from gestore_sync.scope import Scope
+from gestore_sync.subgraph import Subgraph
+from gestore_sync.transactions import may_be_repeated, read_snapshot, write_all_or_nothing
+from gestore_sync.walker import Walker
+
+TRIES = 3
+
+
+class Push:
+    """A push of roots, with everything that belongs to them: all or nothing."""
+
+    def __init__(
+        self,
+        graph: LinkGraph,
+        scope: Scope,
+        roots: Sequence[Ref],
+        target: str,
+        *,
+        on_conflict: str,
+        prune: bool = False,
+        progress: Progress,
+    ) -> None:
+        self.graph = graph
+        self.scope = scope
+        self.roots = roots
+        self.source = graph.using
+        self.target = target
+        self.on_conflict = on_conflict
+        self.prune = prune
+        self.progress = progress
+
+    def plan(self) -> Report:
+        """What would be done. Writes nothing, sequences included."""
+        with read_snapshot(self.source), read_snapshot(self.target):
+            report = self._plan_only()
+            report.message = str(_("Nothing was written: this is what would be done."))
+            return report
+
+    def _plan_only(self) -> Report:
+        planner = self._make_planner(MappingStore(self.source, self.target))
+        planner.plan.close()
+        return planner.plan.report
+
+    def run(self) -> Report:
+        """Do it; once more from the beginning where the database broke it off because of others at work."""
+        make_own_origin(self.source)
+        for attempt in range(1, TRIES + 1):
+            try:
+                return self._run_once()
+            except DatabaseError as error:
+                if attempt == TRIES or not may_be_repeated(error) or connections[self.target].in_atomic_block:
+                    raise
+                time.sleep(0.1 * attempt)
+        raise AssertionError("unreachable")
+
+    @contextmanager
+    def _both(self) -> Iterator[None]:
+        """The transactions of a run. What is committed last is what the other depends on: the rows before mappings
+        that are kept at the source, and nothing that can fail after the rows where the mappings are among them.
+
+        Only one run at a time has them: who keeps the mappings is locked.
+        """
+        lock = SyncRun._meta.db_table
+        if has_tables(self.target):
+            with write_all_or_nothing(self.target, lock):
+                self._begin()
+                with read_snapshot(self.source):
+                    yield
+        else:
+            with write_all_or_nothing(self.source, lock), write_all_or_nothing(self.target, None):
+                self._begin()
+                yield
+
+    def _begin(self) -> None:
+        """What has to be done when the run is alone."""
+
+    def _run_once(self) -> Report:
+        with self._both():
+            planner = self._make_planner(MappingStore(self.source, self.target))
+            plan, report = planner.plan, planner.plan.report
+            try:
+                unresolved = report.get_unresolved()
+                if unresolved:
+                    raise UnresolvedConflicts(describe_conflicts(unresolved), report=report)
+                if not plan.is_empty():
+                    Executor(planner, self.progress).apply()
+            except WriteFailed as error:
+                error.report = report
+                report.failures += [error.failure] if error.failure else []
+                raise
+            finally:
+                plan.close()
+        report.message = get_message(written=not plan.is_empty())
+        return report
+
+    def _walk(self) -> Subgraph:
+        self.progress.start("walking")
+        return Walker(self.graph, self.scope, self.progress.advance).walk(self.roots)
+
+    def _make_planner(self, store: MappingStore) -> Planner:
+        return self._plan_subgraph(store, self._walk())
+
+    def _plan_subgraph(self, store: MappingStore, subgraph: Subgraph, **options: Any) -> Planner:
+        subgraph.forget_looked_up(connections[self.target].introspection.table_names())
+        check_schema(self.target, subgraph.get_models())
+        planner = Planner(
+            subgraph,
+            self.target,
+            store,
+            on_conflict=self.on_conflict,
+            prune=self.prune,
+            progress=self.progress,
+            **options,
+        )
+        try:
+            planner.make()
+        except BaseException:
+            planner.plan.close()
+            raise
+        return planner
+
+
+def get_message(*, written: bool) -> str:
+    """What a run says that ended well."""
+    if written:
+        return str(_("Synchronization performed successfully."))
+    return str(_("No changes since last synchronization."))
+
+
+def describe_conflicts(conflicts: Sequence[dict[str, Any]]) -> str:
+    """One sentence for each of the first conflicts."""
+    lines = [conflict["reason"] for conflict in conflicts[:5]]
+    more = f" And {len(conflicts) - 5} more." if len(conflicts) > 5 else ""
+    return f"Nothing was written: {len(conflicts)} conflict(s). " + " ".join(lines) + more

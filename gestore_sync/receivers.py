@@ -1,0 +1,146 @@
+"""Django's signals become entries of the change log.
+
+Receivers are connected to the watched models one by one: one that listened to every model would take all of them off
+Django's fast ways of deleting and of adding members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.apps import apps
+from django.db.models import Model
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
+
+from gestore_sync.changelog import move_checkpoint
+from gestore_sync.checkpoint import KEY, parse_moment
+from gestore_sync.models import ADDITION, CHANGE
+from gestore_sync.reading import get_queryset
+from gestore_sync.recording import (
+    is_own_save,
+    is_recording,
+    make_deletion,
+    make_entry,
+    make_member_change,
+    record,
+)
+from gestore_sync.watching import Watched, find_watched
+
+_connected: list[tuple[Any, Any, type[Model]]] = []
+
+
+def connect() -> None:
+    """Listen to what ``SYNCHRO_MODELS`` says now, and to nothing else."""
+    while _connected:
+        signal, receiver, sender = _connected.pop()
+        signal.disconnect(receiver, sender=sender)
+    watched = find_watched() or Watched(frozenset(), {}, {})
+    wanted: list[tuple[Any, Any, type[Model]]] = []
+    for sender in watched.senders:
+        wanted += [(post_save, log_save, sender), (post_delete, log_delete, sender)]
+    wanted += [(m2m_changed, log_members, through) for through in watched.members]
+    for signal, receiver, sender in wanted:
+        signal.connect(receiver, sender=sender)
+        _connected.append((signal, receiver, sender))
+
+
+def reconnect(*, setting: str, **kwargs: Any) -> None:
+    """The receiver of Django's ``setting_changed``: tests change settings while they run."""
+    if setting in ("SYNCHRO_MODELS", "GESTORE_SYNC") and apps.ready:
+        connect()
+
+
+def find_model(sender: type[Model]) -> type[Model] | None:
+    """The concrete model under which changes of ``sender`` are logged."""
+    watched = find_watched()
+    return None if watched is None else watched.senders.get(sender)
+
+
+def log_save(sender: type[Model], instance: Model, created: bool, using: str, **kwargs: Any) -> None:
+    """``post_save``."""
+    model = find_model(sender)
+    if model is None or "gestore_sync" in kwargs or is_own_save(instance) or not is_recording(using):
+        return
+    record(using, [make_entry(using, model, get_pk(model, instance), ADDITION if created else CHANGE)])
+
+
+def log_delete(sender: type[Model], instance: Model, using: str, **kwargs: Any) -> None:
+    """``post_delete``. Parents of a multi-table child are told of one by one."""
+    model = find_model(sender)
+    if model is None or model is not sender._meta.concrete_model or "gestore_sync" in kwargs or not is_recording(using):
+        return
+    record(using, [make_deletion(using, model, instance)])
+
+
+def get_pk(model: type[Model], instance: Model) -> Any:
+    """The primary key of ``instance`` as an object of ``model``, its class or a multi-table parent of it."""
+    return instance.pk if isinstance(instance.pk, tuple) else getattr(instance, model._meta.pk.attname)
+
+
+def log_members(
+    sender: type[Model],
+    instance: Model,
+    action: str,
+    reverse: bool,
+    pk_set: set[Any] | None,
+    using: str,
+    **kwargs: Any,
+) -> None:
+    """``m2m_changed``: an entry for each owner whose members changed."""
+    watched = find_watched()
+    if watched is None or "gestore_sync" in kwargs or action not in ("post_add", "post_remove", "pre_clear"):
+        return
+    field = next((field for field in watched.members.get(sender, ()) if fits(field, instance, reverse)), None)
+    if field is None or not is_recording(using):
+        return
+    others = pk_set or set()
+    if action == "pre_clear":
+        others = set(find_members(field, instance, reverse, using))
+    pairs = [(other, instance.pk) for other in others] if reverse else [(instance.pk, other) for other in others]
+    if getattr(field.remote_field, "symmetrical", False):
+        pairs += [(member, owner) for owner, member in pairs]
+    record(using, list(make_member_changes(field, pairs, using, is_added=action == "post_add")))
+
+
+def make_member_changes(field: Any, pairs: Iterable[tuple[Any, Any]], using: str, *, is_added: bool) -> Iterable[Any]:
+    """An entry for each owner of ``(owner, member)`` pairs."""
+    by_owner: dict[Any, list[Any]] = {}
+    for owner, member in pairs:
+        by_owner.setdefault(owner, []).append(member)
+    model = field.model._meta.concrete_model
+    for owner, members in by_owner.items():
+        members = sorted(members, key=str)
+        changed = {"added": members} if is_added else {"removed": members}
+        yield make_member_change(using, model, owner, field.name, **changed)
+
+
+def fits(field: Any, instance: Model, reverse: bool) -> bool:
+    """Whether a change that was told of ``instance`` is one of this field."""
+    end = field.remote_field.model if reverse else field.model
+    return isinstance(instance, (end, end._meta.concrete_model))
+
+
+def find_members(field: Any, instance: Model, reverse: bool, using: str) -> Iterable[Any]:
+    """The keys of all that ``instance`` is connected with by this field."""
+    own, other = field.m2m_field_name(), field.m2m_reverse_field_name()
+    if reverse:
+        own, other = other, own
+    rows = get_queryset(field.remote_field.through, using).filter(**{own: instance})
+    return rows.values_list(f"{other}__pk", flat=True)
+
+
+def note_checkpoint(sender: type[Model], instance: Any, raw: bool, using: str, **kwargs: Any) -> None:
+    """``pre_save`` of django-dbsettings' rows: the checkpoint is set by hand."""
+    if raw or (instance.module_name, instance.class_name, instance.attribute_name) != KEY:
+        return
+    before = get_queryset(sender, using).filter(pk=instance.pk).values_list("value", flat=True).first()
+    move_checkpoint(using, parse_moment(before), parse_moment(instance.value))
+
+
+def connect_checkpoint() -> None:
+    """Listen to changes of the checkpoint where django-dbsettings is installed."""
+    if apps.is_installed("dbsettings"):
+        from dbsettings.models import Setting
+
+        pre_save.connect(note_checkpoint, sender=Setting, dispatch_uid="gestore_sync_checkpoint")

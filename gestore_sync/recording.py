@@ -1,0 +1,275 @@
+"""Writes the change log, in the application's own transaction and database.
+
+The log is only ever added to: an entry that was updated in place could make transactions wait for each other, or take
+with it a change that commits later. Repeated changes of one object are squashed when the log is read. An entry is one
+INSERT without a savepoint; what could go wrong with it is found out before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache, wraps
+from typing import Any, TypeVar, cast
+
+from django.contrib.contenttypes.models import ContentType
+from django.db import DatabaseError, connections
+from django.db.models import Model, QuerySet
+from django.db.models.constants import LOOKUP_SEP
+
+from gestore_sync.fields import now
+from gestore_sync.identity import iter_identities
+from gestore_sync.models import DELETION, M2M_CHANGE, ChangeLog
+from gestore_sync.natural import natural_key_of
+from gestore_sync.refs import dump_pk, resolve_key_field
+
+logger = logging.getLogger(__name__)
+F = TypeVar("F", bound=Callable[..., Any])
+FIELDS = [field for field in ChangeLog._meta.concrete_fields if field.name != "id"]
+METHOD_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
+# Not logging
+
+
+class _Mute:
+    """One ``with`` block in which nothing is logged, and the task that entered it."""
+
+    def __init__(self, outer: _Mute | None) -> None:
+        self.outer = outer
+        self.task = find_task()
+        self.active = True
+
+    def holds(self) -> bool:
+        """Whether it, or one around it, is in force for the task that asks."""
+        task = find_task()
+        if self.active and (task is None or task is self.task):
+            return True
+        return self.outer is not None and self.outer.holds()
+
+
+_mute: ContextVar[_Mute | None] = ContextVar("gestore_sync_mute", default=None)
+
+
+def find_task() -> Any:
+    """The asyncio task that runs in this thread; None without one."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+def is_muted() -> bool:
+    """Whether changes that are made now, in this thread or task, are not logged."""
+    mute = _mute.get()
+    return mute is not None and mute.holds()
+
+
+class DisableSynchroLog:
+    """What happens inside is not logged, in this thread or task only. A context manager, and a decorator of plain and
+    async functions; it may be nested and used again."""
+
+    def __enter__(self) -> DisableSynchroLog:
+        _mute.set(_Mute(_mute.get()))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        mute = _mute.get()
+        assert mute is not None
+        mute.active = False
+        _mute.set(mute.outer)
+
+    async def __aenter__(self) -> DisableSynchroLog:
+        return self.__enter__()
+
+    async def __aexit__(self, *error: object) -> None:
+        self.__exit__(*error)
+
+    def __call__(self, function: F) -> F:
+        """``function``, with nothing logged while it runs."""
+        return cast("F", disable_synchro_log(function))
+
+
+def disable_synchro_log(function: Any = None) -> Any:
+    """A decorator: nothing is logged while ``function`` runs. Without a function, a context manager."""
+    if function is None:
+        return DisableSynchroLog()
+    if inspect.iscoroutinefunction(function):
+
+        @wraps(function)
+        async def muted_coroutine(*args: Any, **options: Any) -> Any:
+            with DisableSynchroLog():
+                return await function(*args, **options)
+
+        return muted_coroutine
+
+    @wraps(function)
+    def muted(*args: Any, **options: Any) -> Any:
+        with DisableSynchroLog():
+            return function(*args, **options)
+
+    return muted
+
+
+_OWN_SAVE = "_gestore_sync_saves"
+
+
+def mark_own_save(instance: Model) -> None:
+    """Let the receiver know that the next ``save()`` of this object is a run's."""
+    setattr(instance, _OWN_SAVE, True)
+
+
+def is_own_save(instance: Model) -> bool:
+    """Whether this is the save of a run. The next one of the same object is not."""
+    return bool(instance.__dict__.pop(_OWN_SAVE, False))
+
+
+# Entries
+
+
+@cache
+def get_deletion_fields(model: type[Model]) -> tuple[Any, ...]:
+    """The fields by which a deleted object can be found later: what identifies it, and its links."""
+    names = {path.split(LOOKUP_SEP)[0] for identity in iter_identities(model) for path in identity.paths}
+    return tuple(
+        field
+        for field in model._meta.concrete_fields
+        if (field.unique or field.is_relation or {field.name, field.attname} & names) and not field.primary_key
+    )
+
+
+def dump_value(field: Any, instance: Model) -> str | None:
+    """The value of a field as text that ``to_python`` of the field, or of the key it leads to, reads."""
+    value = field.value_from_object(instance)
+    if value is None:
+        return None
+    return dump_pk(value) if field.is_relation else str(field.value_to_string(instance))
+
+
+def describe_deleted(model: type[Model], instance: Model) -> dict[str, Any]:
+    """What is kept of a deleted object, whose row is gone or going. Asks no database for fields that were read."""
+    data: dict[str, Any] = {}
+    try:
+        deferred = instance.get_deferred_fields()
+        fields = [field for field in get_deletion_fields(model) if field.attname not in deferred]
+        data["fields"] = {field.attname: dump_value(field, instance) for field in fields}
+        if is_cheap_key(model, instance):
+            natural_key = natural_key_of(instance)
+            data["natural_key"] = None if natural_key is None else [str(part) for part in natural_key]
+    except METHOD_ERRORS as error:
+        logger.warning("The natural key of the deleted %s %s cannot be told: %s", model._meta.label, instance.pk, error)
+    return data
+
+
+def is_cheap_key(model: type[Model], instance: Model) -> bool:
+    """Whether the natural key can be told without a query, or cannot be told later in any other way."""
+    identity = next((identity for identity in iter_identities(model) if identity.natural), None)
+    if identity is None or identity.per_object:
+        return identity is not None
+    fields = [model._meta.get_field(path.split(LOOKUP_SEP)[0]) for path in identity.paths]
+    return not any(field.is_relation for field in fields)
+
+
+def make_entry(
+    using: str, model: type[Model], pk: Any, action: int, data: dict[str, Any] | None = None, **values: Any
+) -> ChangeLog:
+    """An entry that is not written yet. ``model``: the concrete model; ``pk``: as it stands in the object."""
+    return ChangeLog(
+        content_type_id=ContentType.objects.db_manager(using).get_for_model(model).pk,
+        object_id=dump_object_id(model, pk),
+        date=now(),
+        action=action,
+        data=data or {},
+        **values,
+    )
+
+
+def dump_object_id(model: type[Model], pk: Any) -> str:
+    """The text of a primary key, however the application wrote it."""
+    return dump_pk(pk if isinstance(pk, tuple) else resolve_key_field(model._meta.pk).to_python(pk))
+
+
+def make_deletion(using: str, model: type[Model], instance: Model) -> ChangeLog:
+    """The entry of an object that is deleted."""
+    return make_entry(using, model, instance.pk, DELETION, describe_deleted(model, instance))
+
+
+def make_member_change(
+    using: str, model: type[Model], pk: Any, name: str, *, added: Sequence[Any] = (), removed: Sequence[Any] = ()
+) -> ChangeLog:
+    """The entry of an owner whose many-to-many field ``name`` has got or lost members, by their keys."""
+    data = {"field": name, "added": [dump_pk(key) for key in added], "removed": [dump_pk(key) for key in removed]}
+    return make_entry(using, model, pk, M2M_CHANGE, data)
+
+
+# Writing
+
+_ready: set[tuple[str, str]] = set()
+_buffer: ContextVar[dict[str, list[ChangeLog]] | None] = ContextVar("gestore_sync_buffer", default=None)
+
+
+def forget_ready(**kwargs: Any) -> None:
+    """Look again which databases have the log: the receiver of ``post_migrate``."""
+    _ready.clear()
+
+
+def is_ready(using: str) -> bool:
+    """Whether the database has the log with all its columns. One that had it is not asked again."""
+    place = (using, str(connections[using].settings_dict["NAME"]))
+    if place in _ready:
+        return True
+    connection = connections[using]
+    table = ChangeLog._meta.db_table
+    with connection.cursor() as cursor:
+        if table not in connection.introspection.table_names(cursor):
+            return False
+        columns = {info.name for info in connection.introspection.get_table_description(cursor, table)}
+    if not {field.column for field in FIELDS} <= columns:
+        return False
+    _ready.add(place)
+    return True
+
+
+def is_recording(using: str) -> bool:
+    """Whether changes that are made now on this database are logged."""
+    return not is_muted() and is_ready(using)
+
+
+def record(using: str, entries: Sequence[ChangeLog]) -> None:
+    """Write entries, or keep them for the end of :func:`in_batches`. An error is logged, not raised."""
+    buffer = _buffer.get()
+    if buffer is not None:
+        buffer.setdefault(using, []).extend(entries)
+    elif entries:
+        try:
+            write(using, entries)
+        except DatabaseError:
+            logger.exception("A change of %s %s was not logged.", entries[0].content_type_id, entries[0].object_id)
+
+
+def write(using: str, entries: Sequence[ChangeLog]) -> None:
+    """Insert entries without a transaction or savepoint of our own."""
+    size = max(connections[using].ops.bulk_batch_size(FIELDS, entries), 1)
+    rows: Any = QuerySet(model=ChangeLog, using=using)
+    for start in range(0, len(entries), min(size, 1000)):
+        rows._insert(entries[start : start + min(size, 1000)], fields=FIELDS, using=using, raw=True)
+
+
+@contextmanager
+def in_batches() -> Iterator[None]:
+    """What is logged inside is written at the end, in batches; on an error not at all."""
+    if _buffer.get() is not None:
+        yield
+        return
+    entries: dict[str, list[ChangeLog]] = {}
+    token = _buffer.set(entries)
+    try:
+        yield
+    finally:
+        _buffer.reset(token)
+    for using, found in entries.items():
+        record(using, found)

@@ -1,0 +1,259 @@
+"""Sends what the change log holds: one object that fails does not hold up the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+from uuid import uuid4
+
+from django.db import DatabaseError, InterfaceError
+from django.db.models import Model
+from django.utils.translation import ngettext
+
+from gestore_sync.changelog import has_log, iter_pending
+from gestore_sync.exceptions import GestoreSyncError, SchemaMismatch, UnreadableValue, UnresolvedConflicts, WriteFailed
+from gestore_sync.executor import Executor
+from gestore_sync.failures import Refused, read_natural_keys
+from gestore_sync.fields import now
+from gestore_sync.gathering import find_looked_up, find_members_of_new, limit_to, settle_deleted_there
+from gestore_sync.ledger import announce, close_open_run, close_run, make_ranges, record_run
+from gestore_sync.mappings import MappingStore
+from gestore_sync.plan import Conflict, Failure, Report
+from gestore_sync.planner import Planner
+from gestore_sync.pushing import Push, describe_conflicts, get_message
+from gestore_sync.refs import Key, Ref
+from gestore_sync.squashing import Changes, squash
+from gestore_sync.tombstones import Tombstones
+from gestore_sync.walker import Walker
+
+
+class Replay(Push):
+    """A push of what the change log holds; with roots, of what it holds inside their subgraphs.
+
+    ``strict``: all or nothing. ``reconciled``: everything was compared before, so that the records of the two sides
+    need not match.
+    """
+
+    def __init__(self, *args: Any, strict: bool = False, reconciled: bool = False, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.strict = strict
+        self.reconciled = reconciled
+        self._uuid, self._started = uuid4(), now()
+        self._carried = Report()
+        self._barred: dict[Ref, str] = {}
+        self._changes = Changes()
+        self._planner: Planner | None = None
+
+    def run(self) -> Report:
+        """Do it, and keep account of it at the source."""
+        check_log(self.source)
+        try:
+            return super().run()
+        except (GestoreSyncError, DatabaseError, InterfaceError) as error:
+            self._record_failure(error)
+            raise
+
+    def _record_failure(self, error: Exception) -> None:
+        """Keep the error for people to look at, if the source still takes anything."""
+        report = getattr(error, "report", None) or Report()
+        try:
+            store = MappingStore(self.source, self.target)
+            self._record(store, report, error=str(error))
+        except (GestoreSyncError, DatabaseError, InterfaceError):
+            return
+
+    def _record(self, store: MappingStore, report: Report, error: str = "") -> None:
+        record_run(store, self._uuid, report, self._started, roots=[*map(str, self.roots)], error=error)
+
+    def _begin(self) -> None:
+        announce(self.source, self.target, self._uuid)
+
+    def _run_once(self) -> Report:
+        self._carried, self._barred = Report(), {}
+        while True:
+            try:
+                return self._run_without_barred()
+            except Refused as refusal:
+                for error in refusal.refused:
+                    if not self._bar_failed(error):
+                        raise error from refusal
+            except (WriteFailed, UnreadableValue) as error:
+                if self.strict or not self._bar_failed(error):
+                    raise
+
+    def _run_without_barred(self) -> Report:
+        with self._both():
+            store = MappingStore(self.source, self.target)
+            if not self.reconciled:
+                close_open_run(store)
+            planner = self._planner = self._make_planner(store)
+            plan = planner.plan
+            handled, left = self._changes.get_ids(self._barred)
+            try:
+                if not plan.is_empty():
+                    Executor(planner, self.progress, tolerant=not self.strict).apply(self._uuid, make_ranges(handled))
+            except WriteFailed as error:
+                error.report = plan.report
+                if self.strict and error.failure:
+                    plan.report.failures.append(error.failure)
+                raise
+            finally:
+                plan.close()
+        report, written = plan.report, not plan.is_empty()
+        close_run(
+            store,
+            self._uuid if written else None,
+            handled,
+            left,
+            None if self.roots else self._started,
+            accept=self.reconciled,
+        )
+        report.message = get_message(written=written)
+        if self._barred:
+            report.message = describe_left(report)
+        if written or self._barred or report.conflicts:
+            self._record(store, report)
+        return report
+
+    def _plan_only(self) -> Report:
+        check_log(self.source)
+        self._carried, self._barred = Report(), {}
+        while True:
+            try:
+                planner = self._make_planner(MappingStore(self.source, self.target))
+            except UnreadableValue as error:
+                if self.strict or not self._bar_failed(error):
+                    raise
+                continue
+            planner.plan.close()
+            return planner.plan.report
+
+    # The plan, without objects that cannot be sent
+
+    def _make_planner(self, store: MappingStore) -> Planner:
+        """Plan, again and again without the objects that no policy decides, until none is left."""
+        self.progress.start("walking")
+        self._changes = squash(iter_pending(self.source, self.target), self.graph)
+        if self.roots:
+            limit_to(self._changes, self._walk(), self.graph)
+        there = settle_deleted_there(self._changes, store, self.on_conflict)
+        with_members = False
+        while True:
+            planner = self._plan_changes(store)
+            report = planner.plan.report
+            undecided = [*planner.plan.undecided, *iter_open(there)]
+            undecided = [(ref, conflict) for ref, conflict in undecided if ref not in self._barred]
+            if (undecided or planner.plan.waiting) and not self.strict:
+                self._bar_undecided(undecided, planner.plan.waiting)
+            elif undecided or report.get_unresolved():
+                planner.plan.close()
+                self._finish_report(report, there)
+                raise UnresolvedConflicts(describe_conflicts(report.get_unresolved()), report=report)
+            elif not with_members and self._add_members(planner):
+                with_members = True
+            else:
+                self._finish_report(report, there)
+                return planner
+            planner.plan.close()
+
+    def _plan_changes(self, store: MappingStore) -> Planner:
+        walker = Walker(self.graph, replace(self.scope, closed=True, connected=False), self.progress.advance)
+        for ref, reason in self._barred.items():
+            walker.subgraph.barred.setdefault(ref.model, {})[ref.pk] = reason
+        changes = self._changes
+        deleted = {ref: deletion for ref, deletion in changes.deleted.items() if ref not in self._barred}
+        removed = [member for member in changes.removed if member.owner not in self._barred]
+        saved: Mapping[type[Model], Mapping[Key, Any]] = changes.saved
+        subgraph = walker.walk_changes(saved, find_looked_up(deleted, removed, self.graph))
+        tombstones = Tombstones(self.graph, deletions=deleted, removed=removed)
+        return self._plan_subgraph(store, subgraph, tombstones=tombstones, find_date=changes.find_date)
+
+    def _add_members(self, planner: Planner) -> bool:
+        """Take in the many-to-many members of objects that are created, logged or not; whether there are any."""
+        found = find_members_of_new(planner, self._changes)
+        for model, keys in found.items():
+            self._changes.saved.setdefault(model, {}).update(keys)
+        return bool(found)
+
+    def _bar_undecided(self, undecided: Iterable[tuple[Ref, dict[str, Any]]], waiting: Mapping[Ref, str]) -> None:
+        """Leave out objects with conflicts, which are told as such, and those that depend on what is left out."""
+        for ref, conflict in undecided:
+            self._bar(ref, conflict["reason"])
+            self._carried.conflicts.append(conflict)
+        for ref, reason in waiting.items():
+            if ref not in self._barred:
+                self._add_failure(ref, reason)
+                self._bar(ref, reason)
+
+    def _bar_failed(self, error: WriteFailed | UnreadableValue) -> bool:
+        """Leave out the object that an error names; whether it names one that was not left out before."""
+        ref = self._find_ref(error)
+        if ref is None or ref in self._barred:
+            return False
+        failure = getattr(error, "failure", None)
+        self._bar(ref, str(error))
+        self._add_failure(ref, failure["reason"] if failure else str(error))
+        return True
+
+    def _find_ref(self, error: WriteFailed | UnreadableValue) -> Ref | None:
+        """The object of the source that an error is about."""
+        if isinstance(error, UnreadableValue):
+            return error.ref if error.using == self.source else None
+        if error.ref is not None or error.target_ref is None or self._planner is None:
+            return error.ref
+        model, target = error.target_ref
+        cause = self._planner.removals.find_cause(error.target_ref)
+        counterparts = self._planner.counterparts.maps.get(model)
+        keys = [key for key, found in counterparts.items() if found == target] if counterparts is not None else []
+        return cause or (Ref(model, keys[0]) if keys else None)
+
+    def _bar(self, ref: Ref, reason: str) -> None:
+        """Leave an object out: a multi-table child with its parents, as they are one."""
+        parents = [parent for parent in ref.model._meta.all_parents if not parent._meta.proxy]
+        for model in (ref.model, *parents):
+            self._barred[Ref(model, ref.pk)] = reason
+
+    def _add_failure(self, ref: Ref, reason: str) -> None:
+        natural_key = read_natural_keys(ref.model, self.source, [ref.pk]).get(ref.pk)
+        failure = Failure(ref.model._meta.label, str(ref.pk), list(natural_key) if natural_key else None, reason)
+        self._carried.failures.append(asdict(failure))
+
+    def _finish_report(self, report: Report, there: list[Conflict]) -> None:
+        """Add what was left out, and what the log alone tells."""
+        report.conflicts += self._carried.conflicts
+        carried = {ref for ref, _ in iter_open(there)} & set(self._barred)
+        report.conflicts += [conflict.as_dict() for conflict in there if conflict.ref not in carried]
+        report.failures += self._carried.failures
+        report.warnings += self._changes.warnings
+        for conflict in there:
+            report.skipped[conflict.model] += conflict.resolved == "remote"
+        for ref in self._changes.gone:
+            report.skipped[ref.model._meta.label] += 1
+        report.skipped = +report.skipped
+
+
+def iter_open(conflicts: Iterable[Conflict]) -> Iterator[tuple[Ref, dict[str, Any]]]:
+    """The objects whose conflict no policy resolves."""
+    for conflict in conflicts:
+        if conflict.resolved is None and conflict.ref is not None:
+            yield conflict.ref, conflict.as_dict()
+
+
+def describe_left(report: Report) -> str:
+    """What a run says that could not send everything."""
+    number = len(report.failures) + len(report.get_unresolved())
+    text = ngettext(
+        "%(number)d object could not be synchronized and stays pending.",
+        "%(number)d objects could not be synchronized and stay pending.",
+        number,
+    )
+    return str(text) % {"number": number}
+
+
+def check_log(using: str) -> None:
+    """Raise :class:`SchemaMismatch` where a database has no change log."""
+    if not has_log(using):
+        raise SchemaMismatch(
+            f"The source {using!r} has no change log. Run: manage.py migrate gestore_sync --database {using}"
+        )
