@@ -26,6 +26,7 @@ demo: $(DEMO_STAMP)
 
 bench: $(TEST_STAMP)
 	$(BIN)/python -m testproject.bench $(ARGS)
+	$(BIN)/python -m testproject.benchlog
 
 # Two runs, as the shop has settings of its own. Both are run, whatever the first one says.
 test: $(TEST_STAMP)

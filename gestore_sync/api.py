@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, OperationalError, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, OperationalError, connections
 from django.db.models import Model
 
 from gestore_sync.adapters import load_adapters
@@ -26,7 +25,7 @@ from gestore_sync.plan import Report
 from gestore_sync.progress import Progress
 from gestore_sync.pushing import Push
 from gestore_sync.reading import get_queryset
-from gestore_sync.reconciling import queue_missed
+from gestore_sync.reconciling import find_missed, queue_missed
 from gestore_sync.replaying import Replay
 from gestore_sync.resetting import reset
 from gestore_sync.scope import make_scope
@@ -93,28 +92,23 @@ def synchronize(
             roots=[ref.model for ref in refs],
         )
         options: dict[str, Any] = {"on_conflict": on_conflict, "prune": prune, "progress": progress}
-        with tried(source) if reconcile and dry_run else nullcontext():
-            if reconcile:
-                queue_missed(graph, scope, target, **options)
-            if roots and not changes:
-                push = Push(graph, scope, refs, target, **options)
-            else:
-                push = Replay(graph, scope, refs, target, strict=strict, reconciled=reconcile, **options)
-            return push.plan() if dry_run else push.run()
+        missed = find_missed(graph, scope, target, **options) if reconcile else []
+        if not dry_run:
+            queue_missed(source, missed)
+        if roots and not changes:
+            push = Push(graph, scope, refs, target, **options)
+        else:
+            unwritten = missed if dry_run else []
+            push = Replay(
+                graph, scope, refs, target, strict=strict, reconciled=reconcile, unwritten=unwritten, **options
+            )
+        return push.plan() if dry_run else push.run()
     except DatabaseError as error:
         raise explain(error, source, target) from error
     except InterfaceError as error:
         raise explain(error, source, target) from error
     finally:
         progress.close()
-
-
-@contextmanager
-def tried(using: str) -> Iterator[None]:
-    """What is written inside is undone at the end."""
-    with transaction.atomic(using=using):
-        yield
-        transaction.set_rollback(True, using=using)
 
 
 def check_options(on_conflict: str, reach: str | None, *, is_log: bool, prune: bool) -> None:

@@ -17,7 +17,7 @@ from django.db.models.functions import Left
 
 from gestore_sync.conf import get_option
 from gestore_sync.fields import now
-from gestore_sync.models import HANDLED, OBJECT_ID_PREFIX, PENDING, SKIPPED, ChangeLog, Delivery, Remote
+from gestore_sync.models import DELETION, HANDLED, OBJECT_ID_PREFIX, PENDING, SKIPPED, ChangeLog, Delivery, Remote
 from gestore_sync.reading import KEYS_PER_QUERY, get_queryset, match
 from gestore_sync.refs import Key, dump_pk, iter_chunks
 
@@ -134,16 +134,13 @@ def move_checkpoint(using: str, before: datetime, after: datetime) -> None:
 
 
 def prune_log(using: str) -> None:
-    """Remove what is older than ``LOG_RETENTION`` and was handled by every remote.
+    """Remove what is older than ``LOG_RETENTION`` and pending for no remote.
 
-    Once both sides were in step, digests tell what changed since. What other origins brought is compared by time only
-    as long as it is the last that is known of an object.
+    The last entry of each object stays: times are compared by it.
     """
     retention = get_option("LOG_RETENTION")
     if retention is None:
         return
-    old = get_queryset(ChangeLog, using).filter(date__lt=now() - retention)
-    old.filter(state=HANDLED)._raw_delete(using)
     later = (
         get_queryset(ChangeLog, using)
         .annotate(prefix=Left("object_id", OBJECT_ID_PREFIX))
@@ -154,7 +151,8 @@ def prune_log(using: str) -> None:
             pk__gt=OuterRef("pk"),
         )
     )
-    superseded = list(old.filter(Exists(later), state=SKIPPED).values_list("pk", flat=True))
+    old = get_queryset(ChangeLog, using).filter(Exists(later), date__lt=now() - retention)
+    superseded = list(old.exclude(state=PENDING).values_list("pk", flat=True))
     for chunk in iter_chunks(superseded, KEYS_PER_QUERY):
         get_queryset(ChangeLog, using).filter(match("pk", chunk))._raw_delete(using)
 
@@ -204,3 +202,27 @@ def iter_children(model: type[Model]) -> Iterator[type[Model]]:
         if child._meta.concrete_model is child:
             yield child
             yield from iter_children(child)
+
+
+def find_replaced(using: str, model: type[Model], keys: Sequence[Key], ours: Any) -> set[Key]:
+    """Those rows that others deleted, as the log tells, since a run of the origin ``ours`` wrote them: what has their
+    key now is another object."""
+    types = get_queryset(ContentType, using).filter(app_label=model._meta.app_label, model=model._meta.model_name)
+    entries = get_queryset(ChangeLog, using).filter(content_type__in=types.values("pk"))
+    deletions = entries.filter(action=DELETION).exclude(origin=ours)
+    if not keys or not deletions.exists():
+        return set()
+    by_text = {dump_pk(key): key for key in keys}
+    deleted = find_last_entries(deletions, by_text)
+    written = find_last_entries(entries.filter(origin=ours), deleted)
+    return {by_text[text] for text, pk in deleted.items() if pk > written.get(text, 0)}
+
+
+def find_last_entries(entries: QuerySet[Any], texts: Iterable[str]) -> dict[str, int]:
+    """By object id, the last of these entries."""
+    wanted = set(texts)
+    found: dict[str, int] = {}
+    for chunk in iter_chunks(sorted(wanted), KEYS_PER_QUERY):
+        rows = entries.filter(match(Left("object_id", OBJECT_ID_PREFIX), {text[:OBJECT_ID_PREFIX] for text in chunk}))
+        found |= {text: pk for text, pk in rows.values_list("object_id").annotate(Max("pk")) if text in wanted}
+    return found

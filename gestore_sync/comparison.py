@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gestore_sync.digests import find_changed, get_name_code, make_digest, split_digests
+from gestore_sync.digests import NAME_SIZE, find_changed, get_name_code, make_digest, split_digests
 from gestore_sync.layouts import Layout
 from gestore_sync.refs import NEW
 
@@ -73,7 +73,7 @@ def decide(layout: Layout, mine: Sequence[Any], theirs: Sequence[Any], digests: 
 
 def digest_value(layout: Layout, number: int, value: Any) -> bytes:
     """The digest of the value in one column."""
-    return make_digest(layout.normalize(number, value))
+    return layout.digesters[number](value)[NAME_SIZE:]
 
 
 def make_kept_digests(
@@ -86,7 +86,7 @@ def make_kept_digests(
         if number in kept:
             parts.append(code + known[code] if code in known else b"")
         elif number not in write and mine[number] is not NEW:
-            parts.append(code + digest_value(layout, number, mine[number]))
+            parts.append(layout.digesters[number](mine[number]))
     return b"".join(parts)
 
 

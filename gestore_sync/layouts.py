@@ -203,15 +203,16 @@ class Layout:
     def digest(self, values: Sequence[Any], numbers: Iterable[int] | None = None) -> bytes:
         """The digests of the values in these columns (default: all)."""
         if numbers is None:
-            digesters = self._digesters
+            digesters = self.digesters
         else:
             numbers = list(numbers)
-            digesters = [self._digesters[number] for number in numbers]
+            digesters = [self.digesters[number] for number in numbers]
             values = [values[number] for number in numbers]
         return b"".join([digester(value) for digester, value in zip(digesters, values, strict=True)])
 
     @cached_property
-    def _digesters(self) -> list[Callable[[Any], bytes]]:
+    def digesters(self) -> list[Callable[[Any], bytes]]:
+        """By column, what makes the digest of a value, with the code of the column's name before it."""
         return [self._make_digester(number, name) for number, name in enumerate(self.names)]
 
     def _make_digester(self, number: int, name: str) -> Callable[[Any], bytes]:

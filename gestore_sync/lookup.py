@@ -115,6 +115,9 @@ class Lookup:
         mappings = {
             key: mapping for key, mapping in self.store.find(model, keys).items() if mapping.target not in doomed
         }
+        replaced = self.store.find_replaced(model, [mapping.target for mapping in mappings.values()])
+        self._stale |= replaced
+        mappings = {key: mapping for key, mapping in mappings.items() if mapping.target not in replaced}
         if not mappings:
             return {}
         targets = [mapping.target for mapping in mappings.values()]

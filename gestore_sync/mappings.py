@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connections
 from django.db.models import Model
 
-from gestore_sync.exceptions import SchemaMismatch
-from gestore_sync.models import IdMapping, Origin, SyncRun
+from gestore_sync.changelog import find_replaced, has_log
+from gestore_sync.exceptions import SchemaMismatch, WriteFailed
+from gestore_sync.models import KEY_LENGTH, IdMapping, Origin, SyncRun
 from gestore_sync.reading import KEYS_PER_QUERY, get_queryset, match
-from gestore_sync.refs import Key, dump_pk, get_field, iter_chunks, load_pk
+from gestore_sync.refs import Key, Ref, dump_pk, get_field, iter_chunks, load_pk
 from gestore_sync.schema import check_schema
 from gestore_sync.writers import get_writer
 
 UNMISTAKABLE = re.compile(r"[!-@\[-~]([ -@\[-~]*[!-@\[-~])?")
 """Printable ASCII without capital letters, and without blanks at its ends."""
+
+KEPT_IN_MEMORY = 50_000
+"""So many mappings are kept for the steps of one run that ask for them again."""
 
 FIELDS = ("origin", "remote", "model", "source_pk", "target_pk", "created", "digests", "serial")
 
@@ -74,6 +79,7 @@ class MappingStore:
         check_schema(source, [Origin])
         self.source = source
         self.target = target
+        self._known: dict[type[Model], dict[Key, Mapping | None]] = {}
         self.in_target = has_tables(target)
         self.place = target if self.in_target else source
         self.remote = "" if self.in_target else target
@@ -113,6 +119,14 @@ class MappingStore:
         Also those that were kept at the source before the target had our tables, and what pushes in the other
         direction left; where there are two, what was written later says what was left on the target.
         """
+        known = self._known.setdefault(model, {})
+        missing = [key for key in keys if key not in known]
+        read = self._find(model, missing) if missing else {}
+        if sum(map(len, self._known.values())) + len(missing) <= KEPT_IN_MEMORY:
+            known.update((key, read.get(key)) for key in missing)
+        return {key: found for key in keys if (found := known.get(key) or read.get(key)) is not None}
+
+    def _find(self, model: type[Model], keys: Sequence[Key]) -> dict[Key, Mapping]:
         by_text = {dump_key(key): key for key in keys}
         found = self._read(model, self._get_rows(model), by_text)
         if self._kept is not None:
@@ -172,6 +186,16 @@ class MappingStore:
                     found.setdefault(by_text[target], []).append(sent)
         return found
 
+    @cached_property
+    def _has_target_log(self) -> bool:
+        return self.in_target and has_log(self.target)
+
+    def find_replaced(self, model: type[Model], targets: Sequence[Key]) -> set[Key]:
+        """Those rows of the target that are other objects by now, as its own log tells."""
+        if self.uuid is None or not self._has_target_log:
+            return set()
+        return find_replaced(self.target, model, targets, self.uuid)
+
     def iter_sources(self, model: type[Model]) -> Iterator[Key]:
         """The keys of all objects of the source that are mapped."""
         rows = self._get_rows(model).values_list("source_pk", flat=True)
@@ -193,11 +217,19 @@ class MappingStore:
         fresh, changed = [], []
         for key, target, created, digests in rows:
             mapping = known.get(key)
-            values = [dump_key(target), created, digests, mapping.serial + 1 if mapping else 1]
+            texts = [dump_key(key), dump_key(target)]
+            if max(map(len, texts)) > KEY_LENGTH:
+                raise WriteFailed(
+                    f"The primary key of {Ref(model, key)} is too long for an id mapping: {KEY_LENGTH} characters fit.",
+                    ref=Ref(model, key),
+                )
+            values = [texts[1], created, digests, mapping.serial + 1 if mapping else 1]
             if mapping is None or mapping.pk is None:
-                fresh.append([self.origin, self.remote, model._meta.label_lower, dump_key(key), *values])
+                fresh.append([self.origin, self.remote, model._meta.label_lower, texts[0], *values])
             else:
                 changed.append((mapping.pk, values))
+        for row in rows:
+            self._known.get(model, {}).pop(row[0], None)
         if fresh:
             self._writer.insert(IdMapping, fields, fresh)
         if changed:
@@ -205,6 +237,7 @@ class MappingStore:
 
     def forget(self, model: type[Model], targets: Sequence[Key]) -> None:
         """Drop every origin's mappings to these rows of the target: they are deleted, or have just been created."""
+        self._known.pop(model, None)
         rows = get_queryset(IdMapping, self.place).filter(remote=self.remote, model=model._meta.label_lower)
         for chunk in iter_chunks([dump_key(key) for key in targets], KEYS_PER_QUERY):
             rows.filter(match("target_pk", chunk))._raw_delete(self.place)

@@ -9,6 +9,7 @@ from django.contrib.contenttypes.fields import GenericForeignKey
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
 from django.db.models.functions import Left
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from gestore_sync.checkpoint import CheckpointValue
@@ -77,7 +78,8 @@ class SyncRun(models.Model):
         permissions = [("synchronize", _("Can synchronize databases"))]
 
     def __str__(self) -> str:
-        return f"{', '.join(self.roots)} {self.started:%Y-%m-%d %H:%M}"
+        started = timezone.localtime(self.started) if timezone.is_aware(self.started) else self.started
+        return f"{', '.join(self.roots) or self.remote} {started:%Y-%m-%d %H:%M}"
 
 
 class IdMapping(models.Model):
@@ -144,7 +146,7 @@ class ChangeLog(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.get_action_display()} {self.content_type_id}.{self.object_id}"
+        return f"{self.get_action_display()}: {self.object_id}"
 
 
 class Delivery(models.Model):

@@ -15,6 +15,7 @@ from gestore_sync.models import ADDITION, CHANGE
 from gestore_sync.reading import COMPOSITE_KEYS_PER_QUERY, KEYS_PER_QUERY, get_queryset, match_keys
 from gestore_sync.recording import in_batches, is_recording, make_deletion, make_entry, record
 from gestore_sync.refs import iter_chunks
+from gestore_sync.triggers import is_capturing
 from gestore_sync.watching import find_watched
 
 logger = logging.getLogger(__name__)
@@ -97,10 +98,13 @@ class LoggedManager(Manager.from_queryset(LoggedQuerySet)):  # type: ignore[misc
 
 
 def find_logged(model: type[Model], using: str) -> type[Model] | None:
-    """The concrete model under which changes of ``model`` are logged now on a database; None where they are not."""
+    """The concrete model under which changes of ``model`` are logged now on a database; None where they are not, or
+    where triggers do it."""
     watched = find_watched()
     logged = None if watched is None else watched.senders.get(model)
-    return logged if logged is not None and is_recording(using) else None
+    if logged is None or not is_recording(using) or is_capturing(using, logged):
+        return None
+    return logged
 
 
 def find_keys(model: type[Model], using: str, objs: Sequence[Any]) -> list[Any]:

@@ -14,7 +14,8 @@ from django.db.models import Model
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
 
 from gestore_sync.changelog import move_checkpoint
-from gestore_sync.checkpoint import KEY, parse_moment
+from gestore_sync.checkpoint import KEY, find_settings, parse_moment
+from gestore_sync.links import get_concrete
 from gestore_sync.models import ADDITION, CHANGE
 from gestore_sync.reading import get_queryset
 from gestore_sync.recording import (
@@ -25,6 +26,7 @@ from gestore_sync.recording import (
     make_member_change,
     record,
 )
+from gestore_sync.triggers import is_capturing
 from gestore_sync.watching import Watched, find_watched
 
 _connected: list[tuple[Any, Any, type[Model]]] = []
@@ -57,10 +59,15 @@ def find_model(sender: type[Model]) -> type[Model] | None:
     return None if watched is None else watched.senders.get(sender)
 
 
+def is_telling(using: str, model: type[Model]) -> bool:
+    """Whether changes of ``model`` are logged by what signals tell: not where nothing is, nor where triggers do it."""
+    return is_recording(using) and not is_capturing(using, model)
+
+
 def log_save(sender: type[Model], instance: Model, created: bool, using: str, **kwargs: Any) -> None:
     """``post_save``."""
     model = find_model(sender)
-    if model is None or "gestore_sync" in kwargs or is_own_save(instance) or not is_recording(using):
+    if model is None or "gestore_sync" in kwargs or is_own_save(instance) or not is_telling(using, model):
         return
     record(using, [make_entry(using, model, get_pk(model, instance), ADDITION if created else CHANGE)])
 
@@ -68,7 +75,9 @@ def log_save(sender: type[Model], instance: Model, created: bool, using: str, **
 def log_delete(sender: type[Model], instance: Model, using: str, **kwargs: Any) -> None:
     """``post_delete``. Parents of a multi-table child are told of one by one."""
     model = find_model(sender)
-    if model is None or model is not sender._meta.concrete_model or "gestore_sync" in kwargs or not is_recording(using):
+    if model is None or model is not sender._meta.concrete_model or "gestore_sync" in kwargs:
+        return
+    if not is_telling(using, model):
         return
     record(using, [make_deletion(using, model, instance)])
 
@@ -92,7 +101,7 @@ def log_members(
     if watched is None or "gestore_sync" in kwargs or action not in ("post_add", "post_remove", "pre_clear"):
         return
     field = next((field for field in watched.members.get(sender, ()) if fits(field, instance, reverse)), None)
-    if field is None or not is_recording(using):
+    if field is None or not is_telling(using, get_concrete(sender)):
         return
     others = pk_set or set()
     if action == "pre_clear":
@@ -134,8 +143,12 @@ def note_checkpoint(sender: type[Model], instance: Any, raw: bool, using: str, *
     """``pre_save`` of django-dbsettings' rows: the checkpoint is set by hand."""
     if raw or (instance.module_name, instance.class_name, instance.attribute_name) != KEY:
         return
-    before = get_queryset(sender, using).filter(pk=instance.pk).values_list("value", flat=True).first()
-    move_checkpoint(using, parse_moment(before), parse_moment(instance.value))
+    rows = find_settings(using)
+    current = rows.first() if rows is not None else None
+    if current is not None and instance.pk != current.pk:
+        # What django-dbsettings keeps in its cache may be a row that is there no more.
+        instance.pk, instance._state.adding = current.pk, False
+    move_checkpoint(using, parse_moment(current and current.value), parse_moment(instance.value))
 
 
 def connect_checkpoint() -> None:

@@ -11,12 +11,12 @@ from django.db.models import Model
 
 from gestore_sync.links import LinkGraph, Membership
 from gestore_sync.mappings import MappingStore
-from gestore_sync.models import ADDITION, CHANGE, DELETION, ChangeLog
+from gestore_sync.models import ADDITION, CHANGE, DELETION
 from gestore_sync.plan import Create, Update
 from gestore_sync.planner import Planner
 from gestore_sync.pushing import Push
 from gestore_sync.reading import find_existing, get_queryset, iter_rows
-from gestore_sync.recording import make_entry, make_member_change, write
+from gestore_sync.recording import NewEntry, make_entry, make_member_change, write
 from gestore_sync.refs import Key, iter_chunks
 from gestore_sync.replaying import check_log
 from gestore_sync.scope import Scope
@@ -29,22 +29,25 @@ from gestore_sync.watching import get_watched
 KEYS_AT_ONCE = 50_000
 
 
-def queue_missed(graph: LinkGraph, scope: Scope, target: str, **options: Any) -> int:
-    """Log what differs between the two databases and no entry tells of; how many entries that makes.
+def find_missed(graph: LinkGraph, scope: Scope, target: str, **options: Any) -> list[NewEntry]:
+    """Entries, not yet written, for what differs between the two databases and no entry tells of.
 
     ``options`` are those of :class:`~gestore_sync.pushing.Push`.
     """
     check_log(graph.using)
-    entries = Reconciliation(graph, scope, [], target, **options).find_missed()
-    with transaction.atomic(using=graph.using):
-        write(graph.using, entries)
-    return len(entries)
+    return Reconciliation(graph, scope, [], target, **options).find_missed()
+
+
+def queue_missed(using: str, entries: Sequence[NewEntry]) -> None:
+    """Write entries to the change log."""
+    with transaction.atomic(using=using):
+        write(using, entries)
 
 
 class Reconciliation(Push):
     """A push of everything that is watched, which is only planned."""
 
-    def find_missed(self) -> list[ChangeLog]:
+    def find_missed(self) -> list[NewEntry]:
         """Entries, not yet written, for what the plan would do and for what is mapped and gone."""
         self._models = sorted(
             (model for model in get_watched().models if model in self.graph), key=lambda model: model._meta.label
@@ -62,14 +65,15 @@ class Reconciliation(Push):
 
     def _walk(self) -> Subgraph:
         self.progress.start("walking")
-        scope = replace(self.scope, closed=True, connected=False)
+        scope = replace(self.scope, closed=True, connected=False, named=self.scope.named | set(self._models))
         every = {
             model: get_queryset(model, self.source).values_list("pk", flat=True).iterator(chunk_size=10_000)
             for model in self._models
+            if not scope.leaves_out(model)
         }
         return Walker(self.graph, scope, self.progress.advance).walk_changes(every, {})
 
-    def _iter_changed(self, planner: Planner) -> Iterator[ChangeLog]:
+    def _iter_changed(self, planner: Planner) -> Iterator[NewEntry]:
         """Entries for what would be created or changed, and for what is in conflict."""
         models = {model._meta.label: model for model in self._models}
         for operation in (*planner.plan.creates, *planner.plan.changes):
@@ -82,7 +86,7 @@ class Reconciliation(Push):
             if ref.model in self._models:
                 yield from self._make_entries(ref.model, [ref.pk], CHANGE)
 
-    def _make_entries(self, model: type[Model], keys: Sequence[Key], action: int) -> Iterator[ChangeLog]:
+    def _make_entries(self, model: type[Model], keys: Sequence[Key], action: int) -> Iterator[NewEntry]:
         membership = self._find_membership(model)
         if membership is None:
             for key in keys:
@@ -105,12 +109,12 @@ class Reconciliation(Push):
         for _, owner, member in iter_rows(membership.link.model, using, keys, paths):
             yield owner, member
 
-    def _make_member_entry(self, membership: Membership, owner: Key, **changed: Sequence[Key]) -> ChangeLog:
+    def _make_member_entry(self, membership: Membership, owner: Key, **changed: Sequence[Key]) -> NewEntry:
         assert membership.link.target is not None
         name = membership.name.rpartition(".")[2]
         return make_member_change(self.source, membership.link.target, owner, name, **changed)
 
-    def _iter_gone(self, store: MappingStore) -> Iterator[ChangeLog]:
+    def _iter_gone(self, store: MappingStore) -> Iterator[NewEntry]:
         """Entries for what was sent, is gone at the source, and is still there on the target."""
         for model in self._models:
             for keys in iter_chunks(list(store.iter_sources(model)), KEYS_AT_ONCE):
@@ -126,7 +130,7 @@ class Reconciliation(Push):
 
     def _iter_lost_members(
         self, membership: Membership, targets: Sequence[Key], store: MappingStore
-    ) -> Iterator[ChangeLog]:
+    ) -> Iterator[NewEntry]:
         """Entries for through rows that are gone, by what the rows of the target connect."""
         pairs = list(self._iter_pairs(membership, self.target, targets))
         assert membership.link.target is not None

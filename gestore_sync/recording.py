@@ -9,27 +9,44 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import datetime
 from functools import cache, wraps
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
+from django.conf import settings
 from django.contrib.contenttypes.models import ContentType
 from django.db import DatabaseError, connections
-from django.db.models import Model, QuerySet
+from django.db.models import Model
 from django.db.models.constants import LOOKUP_SEP
+from django.utils import timezone
 
 from gestore_sync.fields import now
 from gestore_sync.identity import iter_identities
-from gestore_sync.models import DELETION, M2M_CHANGE, ChangeLog
+from gestore_sync.models import DELETION, M2M_CHANGE, PENDING, ChangeLog
 from gestore_sync.natural import natural_key_of
 from gestore_sync.refs import dump_pk, resolve_key_field
 
 logger = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
-FIELDS = [field for field in ChangeLog._meta.concrete_fields if field.name != "id"]
+COLUMNS = ("content_type_id", "object_id", "date", "action", "data", "origin", "state")
+ROWS_AT_ONCE = 100
+
+
+class NewEntry(NamedTuple):
+    """An entry that is not written yet; ``content_type`` is that of the database it belongs to."""
+
+    content_type: int
+    object_id: str
+    date: datetime
+    action: int
+    data: dict[str, Any]
+
+
 METHOD_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
@@ -174,18 +191,10 @@ def is_cheap_key(model: type[Model], instance: Model) -> bool:
     return not any(field.is_relation for field in fields)
 
 
-def make_entry(
-    using: str, model: type[Model], pk: Any, action: int, data: dict[str, Any] | None = None, **values: Any
-) -> ChangeLog:
+def make_entry(using: str, model: type[Model], pk: Any, action: int, data: dict[str, Any] | None = None) -> NewEntry:
     """An entry that is not written yet. ``model``: the concrete model; ``pk``: as it stands in the object."""
-    return ChangeLog(
-        content_type_id=ContentType.objects.db_manager(using).get_for_model(model).pk,
-        object_id=dump_object_id(model, pk),
-        date=now(),
-        action=action,
-        data=data or {},
-        **values,
-    )
+    content_type = ContentType.objects.db_manager(using).get_for_model(model).pk
+    return NewEntry(content_type, dump_object_id(model, pk), now(), action, data or {})
 
 
 def dump_object_id(model: type[Model], pk: Any) -> str:
@@ -193,14 +202,14 @@ def dump_object_id(model: type[Model], pk: Any) -> str:
     return dump_pk(pk if isinstance(pk, tuple) else resolve_key_field(model._meta.pk).to_python(pk))
 
 
-def make_deletion(using: str, model: type[Model], instance: Model) -> ChangeLog:
+def make_deletion(using: str, model: type[Model], instance: Model) -> NewEntry:
     """The entry of an object that is deleted."""
     return make_entry(using, model, instance.pk, DELETION, describe_deleted(model, instance))
 
 
 def make_member_change(
     using: str, model: type[Model], pk: Any, name: str, *, added: Sequence[Any] = (), removed: Sequence[Any] = ()
-) -> ChangeLog:
+) -> NewEntry:
     """The entry of an owner whose many-to-many field ``name`` has got or lost members, by their keys."""
     data = {"field": name, "added": [dump_pk(key) for key in added], "removed": [dump_pk(key) for key in removed]}
     return make_entry(using, model, pk, M2M_CHANGE, data)
@@ -209,7 +218,7 @@ def make_member_change(
 # Writing
 
 _ready: set[tuple[str, str]] = set()
-_buffer: ContextVar[dict[str, list[ChangeLog]] | None] = ContextVar("gestore_sync_buffer", default=None)
+_buffer: ContextVar[dict[str, list[NewEntry]] | None] = ContextVar("gestore_sync_buffer", default=None)
 
 
 def forget_ready(**kwargs: Any) -> None:
@@ -228,7 +237,7 @@ def is_ready(using: str) -> bool:
         if table not in connection.introspection.table_names(cursor):
             return False
         columns = {info.name for info in connection.introspection.get_table_description(cursor, table)}
-    if not {field.column for field in FIELDS} <= columns:
+    if not set(COLUMNS) <= columns:
         return False
     _ready.add(place)
     return True
@@ -239,7 +248,7 @@ def is_recording(using: str) -> bool:
     return not is_muted() and is_ready(using)
 
 
-def record(using: str, entries: Sequence[ChangeLog]) -> None:
+def record(using: str, entries: Sequence[NewEntry]) -> None:
     """Write entries, or keep them for the end of :func:`in_batches`. An error is logged, not raised."""
     buffer = _buffer.get()
     if buffer is not None:
@@ -248,15 +257,25 @@ def record(using: str, entries: Sequence[ChangeLog]) -> None:
         try:
             write(using, entries)
         except DatabaseError:
-            logger.exception("A change of %s %s was not logged.", entries[0].content_type_id, entries[0].object_id)
+            logger.exception("A change of %s %s was not logged.", entries[0].content_type, entries[0].object_id)
 
 
-def write(using: str, entries: Sequence[ChangeLog]) -> None:
+def write(using: str, entries: Sequence[NewEntry]) -> None:
     """Insert entries without a transaction or savepoint of our own."""
-    size = max(connections[using].ops.bulk_batch_size(FIELDS, entries), 1)
-    rows: Any = QuerySet(model=ChangeLog, using=using)
-    for start in range(0, len(entries), min(size, 1000)):
-        rows._insert(entries[start : start + min(size, 1000)], fields=FIELDS, using=using, raw=True)
+    connection = connections[using]
+    quote, is_aware = connection.ops.quote_name, settings.USE_TZ
+    columns = ", ".join(quote(name) for name in COLUMNS)
+    marks = f"(%s, %s, %s, %s, %s, NULL, {PENDING})"
+    for start in range(0, len(entries), ROWS_AT_ONCE):
+        values: list[Any] = []
+        for entry in entries[start : start + ROWS_AT_ONCE]:
+            date = entry.date if is_aware else timezone.make_naive(entry.date, timezone.get_default_timezone())
+            data = json.dumps(entry.data) if entry.data else "{}"
+            moment = connection.ops.adapt_datetimefield_value(date)
+            values += (entry.content_type, entry.object_id, moment, entry.action, data)
+        rows = ", ".join([marks] * (len(values) // 5))
+        with connection.cursor() as cursor:
+            cursor.execute(f"INSERT INTO {quote(ChangeLog._meta.db_table)} ({columns}) VALUES {rows}", values)
 
 
 @contextmanager
@@ -265,7 +284,7 @@ def in_batches() -> Iterator[None]:
     if _buffer.get() is not None:
         yield
         return
-    entries: dict[str, list[ChangeLog]] = {}
+    entries: dict[str, list[NewEntry]] = {}
     token = _buffer.set(entries)
     try:
         yield

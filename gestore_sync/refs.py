@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any, NamedTuple, cast
 
 from django.db.models import CompositePrimaryKey, Field, ForeignObject, IntegerField, Model
@@ -65,11 +66,21 @@ def dump_pk(key: Key) -> str:
 
 def load_pk(model: type[Model], text: str) -> Key:
     """The primary key of ``model`` that :func:`dump_pk` made ``text`` of. Raises ValidationError or ValueError."""
+    return get_key_parser(model)(text)
+
+
+@cache
+def get_key_parser(model: type[Model]) -> Callable[[str], Key]:
+    """What makes a primary key of ``model`` of a text."""
     pk = model._meta.pk
-    if isinstance(pk, CompositePrimaryKey):
-        fields = [resolve_key_field(get_field(model, name)) for name in pk.field_names]
+    if not isinstance(pk, CompositePrimaryKey):
+        return resolve_key_field(pk).to_python
+    fields = [resolve_key_field(get_field(model, name)) for name in pk.field_names]
+
+    def parse(text: str) -> Key:
         return tuple(field.to_python(part) for field, part in zip(fields, json.loads(text), strict=True))
-    return resolve_key_field(pk).to_python(text)
+
+    return parse
 
 
 class IntegerBitmap:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import chain
 from typing import Any
 from uuid import uuid4
 
@@ -11,10 +12,18 @@ from django.db import DatabaseError, InterfaceError
 from django.db.models import Model
 from django.utils.translation import ngettext
 
-from gestore_sync.changelog import has_log, iter_pending
-from gestore_sync.exceptions import GestoreSyncError, SchemaMismatch, UnreadableValue, UnresolvedConflicts, WriteFailed
+from gestore_sync.changelog import Entry, has_log, iter_pending
+from gestore_sync.exceptions import (
+    DatabaseUnavailable,
+    GestoreSyncError,
+    OutOfStep,
+    SchemaMismatch,
+    UnreadableValue,
+    UnresolvedConflicts,
+    WriteFailed,
+)
 from gestore_sync.executor import Executor
-from gestore_sync.failures import Refused, read_natural_keys
+from gestore_sync.failures import Refused, first_line, read_natural_keys
 from gestore_sync.fields import now
 from gestore_sync.gathering import find_looked_up, find_members_of_new, limit_to, settle_deleted_there
 from gestore_sync.ledger import announce, close_open_run, close_run, make_ranges, record_run
@@ -22,21 +31,32 @@ from gestore_sync.mappings import MappingStore
 from gestore_sync.plan import Conflict, Failure, Report
 from gestore_sync.planner import Planner
 from gestore_sync.pushing import Push, describe_conflicts, get_message
+from gestore_sync.recording import NewEntry
 from gestore_sync.refs import Key, Ref
 from gestore_sync.squashing import Changes, squash
 from gestore_sync.tombstones import Tombstones
 from gestore_sync.walker import Walker
+from gestore_sync.watching import get_watched
 
 
 class Replay(Push):
     """A push of what the change log holds; with roots, of what it holds inside their subgraphs.
 
     ``strict``: all or nothing. ``reconciled``: everything was compared before, so that the records of the two sides
-    need not match.
+    need not match. ``unwritten``: entries to take in as if they were in the log, for a plan.
     """
 
-    def __init__(self, *args: Any, strict: bool = False, reconciled: bool = False, **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        strict: bool = False,
+        reconciled: bool = False,
+        unwritten: Sequence[NewEntry] = (),
+        **options: Any,
+    ) -> None:
         super().__init__(*args, **options)
+        self._unwritten = [Entry(0, *entry) for entry in unwritten]
+        self.scope = replace(self.scope, named=self.scope.named | get_watched().models)
         self.strict = strict
         self.reconciled = reconciled
         self._uuid, self._started = uuid4(), now()
@@ -67,6 +87,11 @@ class Replay(Push):
         record_run(store, self._uuid, report, self._started, roots=[*map(str, self.roots)], error=error)
 
     def _begin(self) -> None:
+        try:
+            close_open_run(MappingStore(self.source, self.target))
+        except OutOfStep:
+            if not self.reconciled:
+                raise
         announce(self.source, self.target, self._uuid)
 
     def _run_once(self) -> Report:
@@ -85,8 +110,6 @@ class Replay(Push):
     def _run_without_barred(self) -> Report:
         with self._both():
             store = MappingStore(self.source, self.target)
-            if not self.reconciled:
-                close_open_run(store)
             planner = self._planner = self._make_planner(store)
             plan = planner.plan
             handled, left = self._changes.get_ids(self._barred)
@@ -101,20 +124,25 @@ class Replay(Push):
             finally:
                 plan.close()
         report, written = plan.report, not plan.is_empty()
-        close_run(
-            store,
-            self._uuid if written else None,
-            handled,
-            left,
-            None if self.roots else self._started,
-            accept=self.reconciled,
-        )
+        self._close(store, handled, left, written=written)
         report.message = get_message(written=written)
         if self._barred:
             report.message = describe_left(report)
         if written or self._barred or report.conflicts:
             self._record(store, report)
         return report
+
+    def _close(self, store: MappingStore, handled: list[int], left: list[int], *, written: bool) -> None:
+        """Keep account at the source of what the target has committed."""
+        uuid = self._uuid if written else None
+        checkpoint = None if self.roots else self._started
+        try:
+            close_run(store, uuid, handled, left, checkpoint, accept=self.reconciled)
+        except (DatabaseError, InterfaceError) as error:
+            raise DatabaseUnavailable(
+                f"The target {self.target!r} has all changes, but the source {self.source!r} could not note it: "
+                f"{first_line(error)}. The next run does; nothing is sent twice."
+            ) from error
 
     def _plan_only(self) -> Report:
         check_log(self.source)
@@ -134,7 +162,8 @@ class Replay(Push):
     def _make_planner(self, store: MappingStore) -> Planner:
         """Plan, again and again without the objects that no policy decides, until none is left."""
         self.progress.start("walking")
-        self._changes = squash(iter_pending(self.source, self.target), self.graph)
+        entries = chain(iter_pending(self.source, self.target), self._unwritten)
+        self._changes = squash(entries, self.graph, self.scope)
         if self.roots:
             limit_to(self._changes, self._walk(), self.graph)
         there = settle_deleted_there(self._changes, store, self.on_conflict)
@@ -242,7 +271,7 @@ def iter_open(conflicts: Iterable[Conflict]) -> Iterator[tuple[Ref, dict[str, An
 
 def describe_left(report: Report) -> str:
     """What a run says that could not send everything."""
-    number = len(report.failures) + len(report.get_unresolved())
+    number = len({(problem["model"], problem["pk"]) for problem in (*report.failures, *report.get_unresolved())})
     text = ngettext(
         "%(number)d object could not be synchronized and stays pending.",
         "%(number)d objects could not be synchronized and stay pending.",

@@ -16,6 +16,7 @@ from gestore_sync.links import LinkGraph, Membership, get_concrete
 from gestore_sync.models import ADDITION, CHANGE, DELETION, M2M_CHANGE
 from gestore_sync.reading import find_existing, get_queryset, match
 from gestore_sync.refs import Key, Ref, load_pk
+from gestore_sync.scope import Role, Scope
 from gestore_sync.tombstones import Deletion, RemovedMember
 
 
@@ -79,8 +80,8 @@ class Changes:
         return done, left
 
 
-def squash(entries: Iterable[Entry], graph: LinkGraph) -> Changes:
-    """What the entries come to in the source of ``graph``, as it is now."""
+def squash(entries: Iterable[Entry], graph: LinkGraph, scope: Scope) -> Changes:
+    """What the entries come to in the source of ``graph``, as it is now. What ``scope`` leaves out stays pending."""
     changes = Changes()
     histories: dict[type[Model], dict[Key, History]] = {}
     models: dict[int, type[Model] | None] = {}
@@ -95,6 +96,8 @@ def squash(entries: Iterable[Entry], graph: LinkGraph) -> Changes:
             unknown[name] = unknown.get(name, 0) + 1
             changes.void.append(entry.id)
             continue
+        if scope.leaves_out(ref.model):
+            continue
         histories.setdefault(ref.model, {}).setdefault(ref.pk, History()).add(entry)
     for name, number in sorted(unknown.items()):
         changes.warnings.append(f"{number} entries of the change log are of {name}, which is not to be found.")
@@ -102,7 +105,7 @@ def squash(entries: Iterable[Entry], graph: LinkGraph) -> Changes:
         existing = find_existing(model, graph.using, list(of_model))
         for key, history in of_model.items():
             settle(Ref(model, key), history, key in existing, changes)
-    add_members(histories, graph, changes)
+    add_members(histories, graph, scope, changes)
     if changes.gone:
         names = ", ".join(map(str, changes.gone[:5])) + (" …" if len(changes.gone) > 5 else "")
         changes.warnings.append(
@@ -146,7 +149,9 @@ def settle(ref: Ref, history: History, exists: bool, changes: Changes) -> None:
         history.members.clear()
 
 
-def add_members(histories: dict[type[Model], dict[Key, History]], graph: LinkGraph, changes: Changes) -> None:
+def add_members(
+    histories: dict[type[Model], dict[Key, History]], graph: LinkGraph, scope: Scope, changes: Changes
+) -> None:
     """Take in the many-to-many changes: through rows that exist now, and members that were taken out."""
     wanted: dict[str, dict[tuple[Key, Key], datetime | None]] = {}
     memberships: dict[str, Membership] = {}
@@ -156,6 +161,8 @@ def add_members(histories: dict[type[Model], dict[Key, History]], graph: LinkGra
             for name, members in history.members.items():
                 membership = by_name.get(name)
                 if membership is None or membership.other.target is None:
+                    continue
+                if scope.get_named(membership.name) is Role.LOOK_UP:
                     continue
                 memberships[membership.name] = membership
                 pairs = wanted.setdefault(membership.name, {})

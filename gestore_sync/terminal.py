@@ -114,7 +114,11 @@ def iter_notes(report: Report) -> Iterator[str]:
     if len(report.conflicts) > 50:
         yield _("… and %s more conflicts.") % f"{len(report.conflicts) - 50:,}"
     for failure in report.failures:
-        yield _("Failed: %s") % failure["reason"]
+        natural_key = f" {failure['natural_key']}" if failure["natural_key"] else ""
+        yield _("Failed: %(object)s: %(reason)s") % {
+            "object": f"{failure['model']}.{failure['pk']}{natural_key}",
+            "reason": failure["reason"],
+        }
 
 
 def iter_conflict_lines(conflict: Mapping[str, Any]) -> Iterator[str]:

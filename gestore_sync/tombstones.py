@@ -88,6 +88,7 @@ class Tombstones:
         self, model: type[Model], mappings: Mapping[Key, IdMapping], layout: Layout
     ) -> Iterator[tuple[Key, Sent]]:
         held = self._find_held(model, [mapping.target for mapping in mappings.values()])
+        held |= self._store.find_replaced(model, [mapping.target for mapping in mappings.values()])
         targets = {mapping.target: key for key, mapping in mappings.items() if mapping.target not in held}
         reader = next((reader for reader in get_readers(model, self._graph) if reader.identity.locates), None)
         identifying = {name for name in reader.get_names() if name} if reader is not None else set()

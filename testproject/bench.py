@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kinds = ["sqlite", "postgresql"] if options.databases == "both" else [options.databases]
     try:
         for kind in kinds:
-            with _databases(kind) as environ:
+            with temporary_databases(kind) as environ:
                 _show(kind, options, _measure_all(kind, options, environ))
     except subprocess.CalledProcessError as error:
         console.print(f"[red bold]Failed:[/] {' '.join(error.cmd)}\n{error.stderr or ''}")
@@ -89,8 +89,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 @contextmanager
-def _databases(kind: str) -> Iterator[dict[str, str]]:
-    """Yield the environment that names empty databases, which are removed afterwards."""
+def temporary_databases(kind: str, *, durable: bool = False) -> Iterator[dict[str, str]]:
+    """Yield the environment that names empty databases, which are removed afterwards. ``durable``: commits of
+    PostgreSQL wait for the disk."""
     environ = {name: value for name, value in os.environ.items() if name != "POSTGRES_URL"}
     environ |= {"DJANGO_SETTINGS_MODULE": "testproject.settings", "CAMPUS_DEBUG": "0"}
     with ExitStack() as stack:
@@ -98,7 +99,7 @@ def _databases(kind: str) -> Iterator[dict[str, str]]:
         if kind == "postgresql":
             from tests.postgres import running_server
 
-            url = environ["POSTGRES_URL"] = stack.enter_context(running_server())
+            url = environ["POSTGRES_URL"] = stack.enter_context(running_server(durable=durable))
             names = [f"{name}_{side}" for name in (PUSH, FIXTURE) for side in ALIASES.values()]
             create_databases(url, names, anew=True)
             stack.callback(drop_databases, url, names)
@@ -253,12 +254,12 @@ def _counted_queries() -> Iterator[list[None]]:
         for connection in connections.all():
             stack.enter_context(connection.execute_wrapper(count))
         if connections[REMOTE].vendor == "postgresql":
-            stack.enter_context(_counted_copies(calls))
+            stack.enter_context(counted_copies(calls))
         yield calls
 
 
 @contextmanager
-def _counted_copies(calls: list[None]) -> Iterator[None]:
+def counted_copies(calls: list[None]) -> Iterator[None]:
     """Count COPY, which does not pass through Django's wrappers."""
     import psycopg
 

@@ -1,4 +1,4 @@
-"""URLs of the test project: the admin, and the editor of django-dbsettings."""
+"""URLs of the test project: the admin, the editor of django-dbsettings, and the page to synchronize."""
 
 from __future__ import annotations
 
@@ -8,4 +8,5 @@ from django.urls import include, path
 urlpatterns = [
     path("admin/settings/", include("dbsettings.urls")),
     path("admin/", admin.site.urls),
+    path("synchro/", include("gestore_sync.urls")),
 ]

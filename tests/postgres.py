@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "POSTGRES_URL"
 STOP_TIMEOUT = 30
+DURABLE = "--durable"
 
 # The data is thrown away in the end: nothing needs to survive a crash of the machine.
 CONFIGURATION = """
@@ -43,17 +44,17 @@ _servers = ExitStack()
 
 
 @contextmanager
-def running_server() -> Iterator[str]:
+def running_server(*, durable: bool = False) -> Iterator[str]:
     """Yield the URL of a PostgreSQL server: the one in POSTGRES_URL, or else one that ends with the block.
 
-    Raises RuntimeError with what the server said if it does not start.
+    ``durable``: a commit waits for the disk, as on a server in use. Raises RuntimeError with what the server said if it does not start.
     """
     given = os.environ.get(VARIABLE)
     if given:
         yield given
         return
     keeper = subprocess.Popen(
-        [sys.executable, "-P", str(Path(__file__).resolve())],
+        [sys.executable, "-P", str(Path(__file__).resolve()), *([DURABLE] if durable else [])],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -105,7 +106,7 @@ def _prepare_server(folder: Path) -> PostgresServer:
     server = get_server(folder / "data", cleanup_mode="stop", start=False)
     server.ensure_pgdata_inited()
     with (folder / "data" / "postgresql.conf").open("a") as configuration:
-        configuration.write(CONFIGURATION)
+        configuration.write("max_connections = 50\n" if DURABLE in sys.argv else CONFIGURATION)
     return server
 
 

@@ -36,6 +36,7 @@ INSTALLED_APPS = [
     "gestore_sync",
     "testproject.campus",
     "tests.kinds",
+    "tests.logged",
     "tests.naturals",
     "tests.pgkinds",
     "tests.policies",

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from django.conf import settings
 from django.db.models import Field, Max, Model
 
+from gestore_sync.fields import AwareDateTimeField
+from gestore_sync.muting import mute
 from gestore_sync.reading import get_queryset
 from gestore_sync.refs import Key
 from gestore_sync.writers.portable import Row, Writer
@@ -15,7 +18,10 @@ STAGE = "gestore_sync_stage"
 
 
 class PostgreSQLWriter(Writer):
-    """COPY where a table takes it; views and tables with row security go the portable way."""
+    """COPY where a table takes it; views and tables with row security go the portable way.
+
+    The triggers of the change log are muted: what a run writes is no news of the database it writes to.
+    """
 
     plain_types = Writer.plain_types | {
         "DateField",
@@ -31,6 +37,9 @@ class PostgreSQLWriter(Writer):
     def __init__(self, using: str) -> None:
         super().__init__(using)
         self._takes_copy: dict[str, bool] = {}
+
+    def takes_plainly(self, field: Field[Any, Any]) -> bool:
+        return super().takes_plainly(field) or (isinstance(field, AwareDateTimeField) and settings.USE_TZ)
 
     def takes_copy(self, model: type[Model]) -> bool:
         """Whether COPY can write the table."""
@@ -91,10 +100,11 @@ class PostgreSQLWriter(Writer):
                 copy.write_row(row)
 
     def insert(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]) -> None:
-        if self.takes_copy(model):
-            self._copy(self.connection.ops.quote_name(model._meta.db_table), fields, rows)
-        else:
-            super().insert(model, fields, rows)
+        with mute(self.using):
+            if self.takes_copy(model):
+                self._copy(self.connection.ops.quote_name(model._meta.db_table), fields, rows)
+            else:
+                super().insert(model, fields, rows)
 
     def update(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[tuple[Key, Row]]) -> None:
         quote = self.connection.ops.quote_name
@@ -107,10 +117,14 @@ class PostgreSQLWriter(Writer):
             f"target.{quote(field.column or '')} = {STAGE}.{quote(field.column or '')}" for field in keys
         )
         values = ([*(key if isinstance(key, tuple) else (key,)), *row] for key, row in rows)
-        with self.connection.cursor() as cursor:
+        with mute(self.using), self.connection.cursor() as cursor:
             cursor.execute(f"DROP TABLE IF EXISTS pg_temp.{STAGE}")
             cursor.execute(
                 f"CREATE TEMPORARY TABLE {STAGE} ON COMMIT DROP AS SELECT {columns} FROM {table} WITH NO DATA"
             )
             self._copy(STAGE, staged, values)
             cursor.execute(f"UPDATE {table} AS target SET {setting} FROM {STAGE} WHERE {where}")
+
+    def delete(self, model: type[Model], keys: Sequence[Key]) -> None:
+        with mute(self.using):
+            super().delete(model, keys)

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db.models import Field, JSONField, Model
 
+from gestore_sync.muting import mute
 from gestore_sync.reading import get_queryset, match_keys
 from gestore_sync.recording import mark_own_save
 from gestore_sync.refs import Key
@@ -69,10 +70,12 @@ def create(instance: Model, using: str) -> None:
     """Insert an instance through ``save()``."""
     instance._state.adding = True
     mark_own_save(instance)
-    instance.save(using=using)
+    with mute(using, type(instance)):
+        instance.save(using=using)
 
 
 def change(instance: Model, using: str) -> None:
     """Save an instance that exists through ``save()``."""
     mark_own_save(instance)
-    instance.save(using=using)
+    with mute(using, type(instance)):
+        instance.save(using=using)

@@ -1,0 +1,328 @@
+"""Random changes on two sites, with runs in both directions in between: in the end both hold the same."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from django.db import models
+from django.test import override_settings
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import Pair
+from tests.kinds.pushing import rolled_back, rows
+from tests.logged.models import Article, City, Country, Product, Reading, Tag
+from tests.logged.sites import NO_CHANGES, Sites, add, change, ready, written
+
+State = dict[str, dict[str, Any]]
+COMMON = ("c1", "c2", "d1", "d2")
+"""Tags that both sites have from the beginning. On shared articles one site cares for c, the other one for d."""
+
+
+class World:
+    """Two sites, and what both should hold in the end.
+
+    Objects belong to the site that made them, which alone changes and deletes them; those that are shared are changed
+    by both, each of them in fields, or members, of its own.
+    """
+
+    def __init__(self, sites: Sites) -> None:
+        self.sites = sites
+        self.numbers = itertools.count(1)
+        self.expected: State = {name: {} for name in ("products", "countries", "cities", "articles", "readings")}
+        for using in (sites.local, sites.remote):
+            for name in COMMON:
+                add(Tag, using, name=name)
+        add(Product, sites.remote, name="theirs alone")
+        self.expected["products"]["theirs alone"] = ("", 0)
+
+    def do(self, what: str, is_ours: bool, pick: int, value: int) -> None:
+        """Do one thing on one site, if there is something to do it with."""
+        self.using = self.sites.local if is_ours else self.sites.remote
+        self.prefix = "ours" if is_ours else "theirs"
+        self.pick, self.value = pick, value
+        getattr(self, what)()
+
+    def choose(self, model: type[models.Model], name: str, prefix: str | None = None) -> Any:
+        """Some object of the site, or None."""
+        found = rows(model, self.using).filter(**{f"{name}__startswith": f"{prefix or self.prefix} "})
+        objects = list(found.order_by(name))
+        return objects[self.pick % len(objects)] if objects else None
+
+    def make_name(self, prefix: str | None = None) -> str:
+        """A name that no object has had."""
+        return f"{prefix or self.prefix} {next(self.numbers):03}"
+
+    # Products have nothing but a number
+
+    def add_product(self) -> None:
+        name = self.make_name()
+        add(Product, self.using, name=name, price=self.value)
+        self.expected["products"][name] = ("", self.value)
+
+    def change_product(self) -> None:
+        product = self.choose(Product, "name")
+        if product is not None:
+            change(product, text=f"text {self.value}", price=self.value)
+            self.expected["products"][product.name] = (product.text, product.price)
+
+    def delete_product(self) -> None:
+        product = self.choose(Product, "name")
+        if product is not None:
+            del self.expected["products"][product.name]
+            product.delete()
+
+    def replace_product(self) -> None:
+        """Another object gets the number of a deleted one."""
+        product = self.choose(Product, "name")
+        if product is not None:
+            pk = product.pk
+            self.delete_product()
+            name = self.make_name()
+            add(Product, self.using, pk=pk, name=name)
+            self.expected["products"][name] = ("", 0)
+
+    def undo_product(self) -> None:
+        """An object is gone before anybody hears of it."""
+        add(Product, self.using, name=self.make_name()).delete()
+
+    def share_product(self) -> None:
+        name = self.make_name("shared")
+        add(Product, self.using, name=name)
+        self.expected["products"][name] = ("", 0)
+
+    def change_shared_product(self) -> None:
+        product = self.choose(Product, "name", "shared")
+        if product is not None:
+            text, price = self.expected["products"][product.name]
+            if self.prefix == "ours":
+                change(product, text=f"text {self.value}")
+                self.expected["products"][product.name] = (product.text, price)
+            else:
+                change(product, price=self.value)
+                self.expected["products"][product.name] = (text, product.price)
+
+    def dispute_product(self) -> None:
+        add(Product, self.using, name=self.make_name("disputed"))
+
+    def change_disputed_product(self) -> None:
+        product = self.choose(Product, "name", "disputed")
+        if product is not None:
+            change(product, **{("text", "price")[self.pick % 2]: self.value})
+
+    def delete_disputed_product(self) -> None:
+        product = self.choose(Product, "name", "disputed")
+        if product is not None:
+            product.delete()
+
+    # Countries and cities have keys
+
+    def add_country(self) -> None:
+        name = self.make_name()
+        add(Country, self.using, code=name, name=name)
+        self.expected["countries"][name] = name
+
+    def rename_country(self) -> None:
+        country = self.choose(Country, "code")
+        if country is not None:
+            old, new = country.code, self.make_name()
+            change(country, code=new)
+            countries, cities = self.expected["countries"], self.expected["cities"]
+            countries[new] = countries.pop(old)
+            for code, name in [key for key in cities if key[0] == old]:
+                cities[new, name] = cities.pop((code, name))
+
+    def delete_country(self) -> None:
+        """The cities go with it."""
+        country = self.choose(Country, "code")
+        if country is not None:
+            cities = self.expected["cities"]
+            for key in [key for key in cities if key[0] == country.code]:
+                del cities[key]
+            del self.expected["countries"][country.code]
+            country.delete()
+
+    def replace_country(self) -> None:
+        """Another object gets the key of a deleted one."""
+        country = self.choose(Country, "code")
+        if country is not None:
+            self.delete_country()
+            name = self.make_name()
+            add(Country, self.using, code=country.code, name=name)
+            self.expected["countries"][country.code] = name
+
+    def save_city(self) -> None:
+        country = self.choose(Country, "code")
+        if country is not None:
+            name, motto = f"{self.prefix} {self.value}", self.make_name()
+            city = rows(City, self.using).filter(country=country, name=name).first()
+            if city is None:
+                add(City, self.using, country=country, name=name, motto=motto)
+            else:
+                change(city, motto=motto)
+            self.expected["cities"][country.code, name] = motto
+
+    def delete_city(self) -> None:
+        city = self.choose(City, "name")
+        if city is not None:
+            del self.expected["cities"][city.country.code, city.name]
+            city.delete()
+
+    # Articles have members
+
+    def add_article(self) -> None:
+        name = self.make_name()
+        add(Article, self.using, title=name)
+        self.expected["articles"][name] = set()
+
+    def set_members(self) -> None:
+        article = self.choose(Article, "title")
+        if article is not None:
+            tags = list(rows(Tag, self.using).filter(name__in=COMMON).order_by("name"))[self.value :]
+            article.tags.set(tags)
+            self.expected["articles"][article.title] = {tag.name for tag in tags}
+
+    def add_new_member(self) -> None:
+        article = self.choose(Article, "title")
+        if article is not None:
+            tag = add(Tag, self.using, name=self.make_name())
+            tag.articles.add(article)
+            self.expected["articles"][article.title].add(tag.name)
+
+    def delete_tag(self) -> None:
+        tag = self.choose(Tag, "name")
+        if tag is not None:
+            for members in self.expected["articles"].values():
+                members.discard(tag.name)
+            tag.delete()
+
+    def delete_article(self) -> None:
+        article = self.choose(Article, "title")
+        if article is not None:
+            del self.expected["articles"][article.title]
+            article.delete()
+
+    def share_article(self) -> None:
+        name = self.make_name("shared")
+        add(Article, self.using, title=name)
+        self.expected["articles"][name] = set()
+
+    def change_shared_members(self) -> None:
+        article = self.choose(Article, "title", "shared")
+        if article is not None:
+            letter = "c" if self.prefix == "ours" else "d"
+            tag = rows(Tag, self.using).get(name=f"{letter}{self.value % 2 + 1}")
+            members = self.expected["articles"][article.title]
+            if tag.name in members:
+                article.tags.remove(tag)
+            else:
+                article.tags.add(tag)
+            members ^= {tag.name}
+
+    # Readings are changed in bulk
+
+    def bulk_create(self) -> None:
+        readings = [Reading(code=self.make_name(), value=self.value) for _ in range(self.value + 1)]
+        Reading.objects.using(self.using).bulk_create(readings)
+        self.expected["readings"].update({reading.code: reading.value for reading in readings})
+
+    def bulk_change(self) -> None:
+        found = Reading.objects.using(self.using).filter(code__startswith=f"{self.prefix} ", value__lt=self.value)
+        codes = list(found.values_list("code", flat=True))
+        found.update(value=self.value)
+        self.expected["readings"].update(dict.fromkeys(codes, self.value))
+
+    def bulk_delete(self) -> None:
+        found = Reading.objects.using(self.using).filter(code__startswith=f"{self.prefix} ", value=self.value)
+        for code in found.values_list("code", flat=True):
+            del self.expected["readings"][code]
+        found._raw_delete(self.using)
+
+    # Runs
+
+    def send(self) -> None:
+        """Send what one of the sites has."""
+        self.send_from(self.sites if self.prefix == "ours" else self.sites.back)
+
+    @staticmethod
+    def send_from(sites: Sites) -> str:
+        """Send, with nothing that fails; fields that different sites changed may be merged."""
+        report = sites.send()
+        assert (report.failures, report.get_unresolved()) == ([], [])
+        for conflict in report.conflicts:
+            is_disputed = rows(Product, sites.local).filter(pk=conflict["pk"], name__startswith="disputed").exists()
+            assert conflict["resolved"] == "merged" or (conflict["model"] == "logged.Product" and is_disputed), conflict
+        return report.message
+
+    def check(self) -> None:
+        """Send in both directions; both sites hold what is expected, and there is nothing left to send."""
+        theirs = read(self.sites.remote)
+        self.send_from(self.sites)
+        for kind, of_kind in read(self.sites.remote).items():
+            kept = {key for key in theirs[kind] if key in self.expected[kind]}
+            assert kept <= of_kind.keys(), f"{kind} of the remote are gone"
+        self.send_from(self.sites.back)
+        ours, theirs = read(self.sites.local), read(self.sites.remote)
+        assert ours == theirs
+        for name in [name for name in ours["products"] if name.startswith("disputed")]:
+            del ours["products"][name]
+        assert ours == self.expected
+        for sites in (self.sites, self.sites.back):
+            report = sites.send()
+            assert (report.message, written(report)) == (NO_CHANGES, {})
+
+
+def read(using: str) -> State:
+    """What a site holds, without its numbers; an object that is there twice is an error."""
+    found: dict[str, list[tuple[Any, Any]]] = {
+        "products": [(row.name, (row.text, row.price)) for row in rows(Product, using)],
+        "countries": [(row.code, row.name) for row in rows(Country, using)],
+        "cities": [((row.country.code, row.name), row.motto) for row in rows(City, using)],
+        "articles": [(row.title, {tag.name for tag in row.tags.all()}) for row in rows(Article, using)],
+        "readings": [(row.code, row.value) for row in rows(Reading, using)],
+        "tags": [(row.name, None) for row in rows(Tag, using)],
+    }
+    for kind, objects in found.items():
+        assert len({key for key, _ in objects}) == len(objects), f"{kind} are there twice: {objects}"
+    return {kind: dict(objects) for kind, objects in found.items() if kind != "tags"}
+
+
+CHANGES = [
+    name
+    for name, member in vars(World).items()
+    if callable(member) and not name.startswith("_") and name.partition("_")[0] not in ("do", "choose", "make", "check")
+]
+CHANGES.remove("send_from")
+
+
+@settings(
+    max_examples=80,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    changes=st.lists(
+        st.tuples(
+            st.sampled_from([*CHANGES, *["send"] * 6]),
+            st.booleans(),
+            st.integers(0, 5),
+            st.integers(0, 3),
+        ),
+        min_size=10,
+        max_size=60,
+    )
+)
+def test_two_sites_hold_the_same_after_any_changes(pair: Pair, changes: list[tuple[str, bool, int, int]]) -> None:
+    with (
+        rolled_back(pair.source, pair.target),
+        override_settings(SYNCHRO_MODELS=("logged",)),
+        ready(pair) as sites,
+    ):
+        world = World(sites)
+
+        for one in changes:
+            world.do(*one)
+
+        world.check()
