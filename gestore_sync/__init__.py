@@ -9,25 +9,25 @@ if TYPE_CHECKING:
     from gestore_sync import api as api
     from gestore_sync.api import call_synchronize as call_synchronize
     from gestore_sync.api import reset_synchro as reset_synchro
+    from gestore_sync.disabling import DisableSynchroLog as DisableSynchroLog
+    from gestore_sync.disabling import disable_synchro_log as disable_synchro_log
     from gestore_sync.natural import NaturalKeyModel as NaturalKeyModel
     from gestore_sync.natural import NaturalManager as NaturalManager
     from gestore_sync.querysets import LoggedManager as LoggedManager
     from gestore_sync.querysets import LoggedQuerySet as LoggedQuerySet
     from gestore_sync.querysets import LoggedQuerySetMixin as LoggedQuerySetMixin
-    from gestore_sync.recording import DisableSynchroLog as DisableSynchroLog
-    from gestore_sync.recording import disable_synchro_log as disable_synchro_log
 
 __version__ = "0.1.0"
 
 _PLACES = {
-    "DisableSynchroLog": "gestore_sync.recording",
+    "DisableSynchroLog": "gestore_sync.disabling",
     "LoggedManager": "gestore_sync.querysets",
     "LoggedQuerySet": "gestore_sync.querysets",
     "LoggedQuerySetMixin": "gestore_sync.querysets",
     "NaturalKeyModel": "gestore_sync.natural",
     "NaturalManager": "gestore_sync.natural",
     "call_synchronize": "gestore_sync.api",
-    "disable_synchro_log": "gestore_sync.recording",
+    "disable_synchro_log": "gestore_sync.disabling",
     "reset_synchro": "gestore_sync.api",
 }
 

@@ -17,6 +17,7 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from gestore_sync.models import ChangeLog, SyncRun
 from gestore_sync.views import PERMISSION, PROBLEM_TITLES, find_url, list_problems, sum_count, tabulate
@@ -115,15 +116,15 @@ class SyncRunAdmin(ReadOnlyAdmin):
         "readable_entries",
     ]
 
-    @admin.display(description=_("created"))
+    @admin.display(description=pgettext_lazy("objects", "created"))
     def created(self, run: SyncRun) -> int:
         return sum_count(run, "created")
 
-    @admin.display(description=_("updated"))
+    @admin.display(description=pgettext_lazy("objects", "updated"))
     def updated(self, run: SyncRun) -> int:
         return sum_count(run, "updated")
 
-    @admin.display(description=_("deleted"))
+    @admin.display(description=pgettext_lazy("objects", "deleted"))
     def deleted(self, run: SyncRun) -> int:
         return sum_count(run, "deleted")
 

@@ -9,14 +9,23 @@ from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, OperationalError, connections
 from django.db.models import Model
+from django.utils.translation import gettext as _
 
+from gestore_sync import origins
 from gestore_sync.adapters import load_adapters
 from gestore_sync.changelog import count_pending, has_log
 from gestore_sync.checkpoint import read_checkpoint
 from gestore_sync.comparison import POLICIES
 from gestore_sync.conf import REACHES, find_remote
 from gestore_sync.databases import can_connect, get_databases
-from gestore_sync.exceptions import DatabaseUnavailable, GestoreSyncError, UnknownObject, WriteFailed, WrongSetting
+from gestore_sync.exceptions import (
+    DatabaseUnavailable,
+    GestoreSyncError,
+    UnknownObject,
+    WriteFailed,
+    WrongDatabase,
+    WrongSetting,
+)
 from gestore_sync.failures import first_line
 from gestore_sync.links import LinkGraph
 from gestore_sync.models import SyncRun
@@ -31,7 +40,7 @@ from gestore_sync.resetting import reset
 from gestore_sync.scope import make_scope
 from gestore_sync.watching import get_watched
 
-__all__ = ["Overview", "call_synchronize", "get_overview", "reset_synchro", "synchronize"]
+__all__ = ["Overview", "call_synchronize", "get_overview", "renew_origin", "reset_synchro", "synchronize"]
 
 RUNS_SHOWN = 10
 
@@ -146,6 +155,17 @@ def reset_synchro(source: str | None = None) -> None:
         raise explain(error, source, source) from error
 
 
+def renew_origin(database: str) -> None:
+    """Give a database that was made as a copy of another an identity of its own, so that both may live side by side.
+
+    ``database``: its alias. What it had sent before is unknown to it afterwards: push roots, or ``reconcile``.
+    Raises :class:`~gestore_sync.exceptions.WrongDatabase` for an alias that does not exist.
+    """
+    if database not in connections:
+        raise WrongDatabase(f"There is no database {database!r} in DATABASES.")
+    origins.renew_origin(database)
+
+
 @dataclass(frozen=True)
 class Overview:
     """How things stand: the checkpoint, what is pending by model, the last runs, and what stands in the way."""
@@ -168,7 +188,8 @@ def get_overview(source: str | None = None, remote: str | None = None) -> Overvi
     except WrongSetting as error:
         problem = str(error)
     if not has_log(source):
-        return Overview(source, remote, read_checkpoint(), problem=f"The database {source!r} has no change log.")
+        problem = _("The database %(alias)r has no change log.") % {"alias": source}
+        return Overview(source, remote, read_checkpoint(), problem=problem)
     runs = get_queryset(SyncRun, source).exclude(remote="").order_by("-started", "-pk").select_related("origin")
     return Overview(
         source=source,

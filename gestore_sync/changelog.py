@@ -10,14 +10,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.contrib.contenttypes.models import ContentType
 from django.db import connections
 from django.db.models import Exists, Max, Model, OuterRef, QuerySet
 from django.db.models.functions import Left
 
 from gestore_sync.conf import get_option
+from gestore_sync.exceptions import SchemaMismatch
 from gestore_sync.fields import now
-from gestore_sync.models import DELETION, HANDLED, OBJECT_ID_PREFIX, PENDING, SKIPPED, ChangeLog, Delivery, Remote
+from gestore_sync.models import (
+    DELETION,
+    HANDLED,
+    M2M_CHANGE,
+    OBJECT_ID_PREFIX,
+    PENDING,
+    SKIPPED,
+    ChangeLog,
+    Delivery,
+    Remote,
+)
 from gestore_sync.reading import KEYS_PER_QUERY, get_queryset, match
 from gestore_sync.refs import Key, dump_pk, iter_chunks
 
@@ -36,6 +48,14 @@ class Entry(NamedTuple):
 def has_log(using: str) -> bool:
     """Whether the database has the tables of the change log."""
     return {ChangeLog._meta.db_table, Remote._meta.db_table} <= set(connections[using].introspection.table_names())
+
+
+def check_log(using: str) -> None:
+    """Raise :class:`SchemaMismatch` where a database has no change log."""
+    if not has_log(using):
+        raise SchemaMismatch(
+            f"The source {using!r} has no change log. Run: manage.py migrate gestore_sync --database {using}"
+        )
 
 
 def find_remote_row(using: str, alias: str) -> Remote | None:
@@ -83,22 +103,24 @@ def count_pending(using: str, alias: str) -> dict[str, int]:
 
 
 def mark_handled(using: str, alias: str, ids: Sequence[int], left: Sequence[int]) -> None:
-    """Note that a remote has got these entries, and has not got those in ``left``. In the caller's transaction."""
-    others = list(
-        get_queryset(Remote, using).filter(is_known=True).exclude(alias=alias).values_list("alias", flat=True)
-    )
-    for chunk in iter_chunks(ids, KEYS_PER_QUERY):
-        entries = get_queryset(ChangeLog, using).filter(match("pk", chunk))
-        if others:
-            add_deliveries(using, chunk, [alias])
-            for other in others:
-                entries = entries.filter(
-                    Exists(get_queryset(Delivery, using).filter(entry=OuterRef("pk"), remote=other))
-                )
-            chunk = list(entries.values_list("pk", flat=True))
-            entries = get_queryset(ChangeLog, using).filter(match("pk", chunk))
-            get_queryset(Delivery, using).filter(match("entry_id", chunk))._raw_delete(using)
-        entries.update(state=HANDLED)
+    """Note that a remote has got these entries, and has not got those in ``left``. In the caller's transaction.
+
+    What all remotes have got that the settings still name is handled.
+    """
+    known = get_queryset(Remote, using).filter(is_known=True, alias__in=list(settings.DATABASES))
+    others = list(known.exclude(alias=alias).values_list("alias", flat=True))
+    deliveries = get_queryset(Delivery, using)
+    pending = get_queryset(ChangeLog, using).filter(state=PENDING)
+    if not others and not deliveries.exists():
+        for chunk in iter_chunks(ids, KEYS_PER_QUERY):
+            pending.filter(match("pk", chunk)).update(state=HANDLED)
+    else:
+        for chunk in iter_chunks(ids, KEYS_PER_QUERY):
+            add_deliveries(using, list(pending.filter(match("pk", chunk)).values_list("pk", flat=True)), [alias])
+        has_all = [Exists(deliveries.filter(entry=OuterRef("pk"), remote=one)) for one in (alias, *others)]
+        for chunk in iter_chunks(list(pending.filter(*has_all).values_list("pk", flat=True)), KEYS_PER_QUERY):
+            pending.filter(match("pk", chunk)).update(state=HANDLED)
+            deliveries.filter(match("entry_id", chunk))._raw_delete(using)
     row = find_remote_row(using, alias)
     if row is None or not row.is_known:
         reopen(using, left, others)
@@ -225,4 +247,20 @@ def find_last_entries(entries: QuerySet[Any], texts: Iterable[str]) -> dict[str,
     for chunk in iter_chunks(sorted(wanted), KEYS_PER_QUERY):
         rows = entries.filter(match(Left("object_id", OBJECT_ID_PREFIX), {text[:OBJECT_ID_PREFIX] for text in chunk}))
         found |= {text: pk for text, pk in rows.values_list("object_id").annotate(Max("pk")) if text in wanted}
+    return found
+
+
+def find_taken_out(using: str, model: type[Model], owners: Sequence[Key], name: str, ours: Any) -> set[tuple[str, str]]:
+    """``(owner, member)``, as texts, of the members that others than the origin ``ours`` took out of the many-to-many
+    field ``name`` of these owners, and did not put in again."""
+    types = get_queryset(ContentType, using).filter(app_label=model._meta.app_label, model=model._meta.model_name)
+    entries = get_queryset(ChangeLog, using).filter(content_type__in=types.values("pk"), action=M2M_CHANGE)
+    wanted = {dump_pk(owner) for owner in owners}
+    prefixes = {text[:OBJECT_ID_PREFIX] for text in wanted}
+    rows = entries.exclude(origin=ours).filter(match(Left("object_id", OBJECT_ID_PREFIX), prefixes)).order_by("pk")
+    found: set[tuple[str, str]] = set()
+    for owner, data in rows.values_list("object_id", "data"):
+        if owner in wanted and data.get("field") == name:
+            found |= {(owner, member) for member in data.get("removed") or ()}
+            found -= {(owner, member) for member in data.get("added") or ()}
     return found

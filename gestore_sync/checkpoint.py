@@ -15,6 +15,8 @@ from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
+from gestore_sync.exceptions import WrongSetting
+
 if TYPE_CHECKING:
     from django.db.models import QuerySet
 
@@ -54,6 +56,8 @@ class CheckpointValue(dbsettings.Value):  # type: ignore[misc]
         return read_checkpoint()
 
     def __set__(self, instance: Any, value: Any) -> None:
+        if not apps.is_installed("dbsettings"):
+            raise WrongSetting('The checkpoint is kept by django-dbsettings. Add "dbsettings" to INSTALLED_APPS.')
         set_setting_value(*self.key, value)
 
     def to_python(self, value: Any) -> datetime:

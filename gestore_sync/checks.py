@@ -8,11 +8,14 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.core import checks
+from django.db import connections
 
 from gestore_sync.adapters import load_adapter
 from gestore_sync.conf import find_setting_errors, get_option
 from gestore_sync.exceptions import WrongSetting
 from gestore_sync.identity import find_configured
+from gestore_sync.muting import is_wanted
+from gestore_sync.triggers import INSTALL_HINT, find_missing_extra
 from gestore_sync.watching import get_watched
 
 
@@ -81,16 +84,28 @@ def check_watched() -> list[checks.CheckMessage]:
     return []
 
 
+def check_triggers() -> list[checks.CheckMessage]:
+    """What ``GESTORE_SYNC["CAPTURE"] = "triggers"`` needs."""
+    if not is_wanted():
+        return []
+    if all(connections[alias].vendor != "postgresql" for alias in settings.DATABASES):
+        message = 'GESTORE_SYNC["CAPTURE"] is "triggers", and no database is PostgreSQL: signals write the log.'
+        return [checks.Warning(message, hint='Write "signals".', id="gestore_sync.W002")]
+    problem = find_missing_extra()
+    return [] if problem is None else [checks.Error(problem, hint=INSTALL_HINT, id="gestore_sync.E006")]
+
+
 @checks.register("gestore_sync")
 def check_settings(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
     """``GESTORE_SYNC`` (E001, names in it E003), ``SYNCHRO_REMOTE`` (E002), ``SYNCHRO_SKIP`` (E004),
-    ``SYNCHRO_MODELS`` (E005), django-dbsettings (W001)."""
+    ``SYNCHRO_MODELS`` (E005), triggers (E006, W002), django-dbsettings (W001)."""
     found: list[checks.CheckMessage] = [
         checks.Error(message, hint=hint, id="gestore_sync.E001") for message, hint in find_setting_errors()
     ]
     found += [checks.Error(message, hint=hint, id="gestore_sync.E003") for message, hint in find_unknown_names()]
     found += [checks.Error(message, hint=hint, id="gestore_sync.E004") for message, hint in find_wrong_skips()]
     found += check_watched()
+    found += check_triggers()
     remote = getattr(settings, "SYNCHRO_REMOTE", None)
     if remote is not None and remote not in settings.DATABASES:
         found.append(

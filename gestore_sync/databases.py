@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connections
+from django.utils.translation import gettext as _
 
 from gestore_sync.conf import find_remote
 from gestore_sync.exceptions import WrongDatabase
@@ -23,7 +24,7 @@ def get_databases(source: str | None, remote: str | None) -> tuple[str, str]:
     """
     target = remote or find_remote()
     if target is None:
-        raise WrongDatabase("No REMOTE database specified in settings.")
+        raise WrongDatabase(_("No REMOTE database specified in settings."))
     aliases = (source or DEFAULT_DB_ALIAS, target)
     for alias in aliases:
         if alias not in settings.DATABASES:

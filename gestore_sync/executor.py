@@ -17,7 +17,6 @@ from gestore_sync.failures import Attempts, Refused
 from gestore_sync.inserting import get_insert_fields
 from gestore_sync.journal import ADDITION, CHANGE, DELETION, Journal
 from gestore_sync.layouts import Layout
-from gestore_sync.models import SyncRun
 from gestore_sync.origins import get_origin
 from gestore_sync.parking import iter_parkings
 from gestore_sync.plan import Change, Create, Delete, Detach, Note, Operation, Park, Plan, Release, Update
@@ -25,6 +24,7 @@ from gestore_sync.planner import Planner
 from gestore_sync.progress import Progress
 from gestore_sync.refs import NEW, Key, Ref
 from gestore_sync.reservation import reserve_keys
+from gestore_sync.runs import insert_run
 from gestore_sync.sending import Sender
 from gestore_sync.translation import LOST
 from gestore_sync.trees import Trees
@@ -38,9 +38,17 @@ class Executor:
     """Applies one plan. The planner that made it knows where everything is.
 
     ``tolerant``: raise :class:`Refused` with all refused rows of an operation, not :class:`WriteFailed` with the first.
+    ``checks_early``: find the deletion at fault where the end of the transaction said that there is one.
     """
 
-    def __init__(self, planner: Planner, progress: Progress | None = None, *, tolerant: bool = False) -> None:
+    def __init__(
+        self,
+        planner: Planner,
+        progress: Progress | None = None,
+        *,
+        tolerant: bool = False,
+        checks_early: bool = False,
+    ) -> None:
         self.planner = planner
         self.plan: Plan = planner.plan
         self.progress = progress or Progress()
@@ -52,15 +60,16 @@ class Executor:
         self.writer = get_writer(self.target)
         self.sender = Sender(self.target, self.graph)
         self.attempts = Attempts(self.source, self.target, tolerant=tolerant)
+        self._checks_early = checks_early
         self.journal = Journal(self.target, self.store.uuid, planner.find_date)
         self.trees = Trees(planner.subgraph, self.target, self.counterparts)
         self._models = {model._meta.label: model for model in self.graph.models}
         self._deferred: dict[tuple[type[Model], str], list[tuple[Key, Key, Any]]] = {}
 
-    def apply(self, uuid: UUID | None = None, entries: Sequence[list[int]] = ()) -> None:
+    def apply(self, uuid: UUID | None = None, entries: Sequence[list[int]] | None = None) -> None:
         """Write everything. Raises :class:`WriteFailed` that names the object that the target refuses.
 
-        ``uuid``: the identity of the run; ``entries``: the ranges of the change log that it handles.
+        ``uuid``: the identity of the run; ``entries``: the ranges of the change log that it handles, if it is of that.
         """
         started = timezone.now()
         self._defer_constraints()
@@ -87,7 +96,7 @@ class Executor:
         self.trees.mend()
         self.journal.write()
         self.attempts.check_constraints()
-        self._record_run(started, uuid or uuid4(), entries)
+        insert_run(self.store, self.plan, started, uuid or uuid4(), entries)
 
     def _iter_operations(self) -> Iterator[Operation]:
         yield from self.plan.early
@@ -260,31 +269,21 @@ class Executor:
     def _delete(self, operation: Delete) -> None:
         model = self._models[operation.label]
 
+        def delete(some: Sequence[Key]) -> None:
+            self.writer.delete(model, some)
+            if self._checks_early:
+                connections[self.target].check_constraints()
+
         def write() -> None:
             keys = operation.keys
-            self.attempts.write(model, keys, keys, lambda some: self.writer.delete(model, some), using=self.target)
+            self.attempts.write(model, keys, keys, delete, using=self.target)
 
         self.trees.note_deleted(model, operation.keys)
         self.sender.around_delete(model, operation.keys, write)
         self.store.forget(model, operation.keys)
         self.journal.note(model, [(key, None) for key in operation.keys], DELETION)
 
-    # Id mappings and the record of the run
+    # Id mappings
 
     def _note(self, operation: Note) -> None:
         self.store.save(self._models[operation.label], operation.rows)
-
-    def _record_run(self, started: Any, uuid: UUID, entries: Sequence[list[int]]) -> None:
-        report = self.plan.report
-        origin: Any = self.store.origin
-        run = SyncRun(
-            uuid=uuid,
-            entries=list(entries),
-            origin_id=origin,
-            remote=self.store.remote,
-            roots=[str(ref) for ref in self.plan.roots],
-            counts={name: dict(getattr(report, name)) for name in report.COUNTS},
-            started=started,
-            finished=timezone.now(),
-        )
-        SyncRun.objects.using(self.store.place).bulk_create([run])

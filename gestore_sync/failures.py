@@ -68,7 +68,7 @@ class Attempts:
             with transaction.atomic(using=self.target):
                 write(rows)
         except DatabaseError as error:
-            if isinstance(error, (OperationalError, NotSupportedError)):
+            if not is_refusal(error):
                 raise
             if len(rows) > 1:
                 half = len(rows) // 2
@@ -107,6 +107,20 @@ class Attempts:
             connections[self.target].check_constraints(table_names=sorted(self._tables))
         except IntegrityError as error:
             raise WriteFailed(f"The target {self.target!r} refuses the rows: {first_line(error)}.") from error
+
+
+REFUSING_CLASSES = ("22", "23", "54")
+"""The classes of PostgreSQL's error codes that are about a row, not about the server: data, constraints, limits."""
+REFUSING_CODES = (3819, 4025)
+"""CHECK constraints of MySQL and MariaDB."""
+
+
+def is_refusal(error: DatabaseError) -> bool:
+    """Whether a database refuses a row; otherwise it cannot go on at all."""
+    if isinstance(error, OperationalError):
+        code = str(getattr(error.__cause__, "sqlstate", None) or "")
+        return code[:2] in REFUSING_CLASSES or (bool(error.args) and error.args[0] in REFUSING_CODES)
+    return not isinstance(error, NotSupportedError)
 
 
 def read_natural_keys(model: type[Model], using: str, keys: Sequence[Key]) -> dict[Key, tuple[Any, ...]]:

@@ -10,13 +10,14 @@ from django.db.models import Model
 
 from gestore_sync.changelog import find_last_dates, has_log
 from gestore_sync.comparison import FAIL, LOCAL, NEWER, REMOTE
-from gestore_sync.links import Link, LinkGraph
+from gestore_sync.generic import find_generic_target, to_key
+from gestore_sync.links import GENERIC, Link, LinkGraph
 from gestore_sync.mappings import MappingStore
 from gestore_sync.models import DELETION
 from gestore_sync.ordering import get_identity_links
 from gestore_sync.plan import Conflict
 from gestore_sync.planner import Planner
-from gestore_sync.reading import find_existing, iter_pointing
+from gestore_sync.reading import find_existing, get_queryset, iter_pointing
 from gestore_sync.refs import NEW, Key, Ref, load_pk
 from gestore_sync.scope import Role
 from gestore_sync.squashing import Changes
@@ -99,10 +100,27 @@ def limit_to(changes: Changes, subgraph: Subgraph, graph: LinkGraph) -> None:
 
 def iter_owners(ref: Ref, deletion: Deletion, graph: LinkGraph) -> Iterable[Ref]:
     """The objects that a deleted one belonged to."""
+    fields = deletion.data.get("fields") or {}
     for link in graph.forward[ref.model]:
-        key = find_linked(link, deletion) if link.belongs else None
-        if key is not None and link.target is not None:
+        text = fields.get(link.attnames[0])
+        if link.kind == GENERIC:
+            yield from iter_generic_owners(link, fields, graph)
+        elif link.belongs and link.to_field and link.target is not None and text is not None:
+            owners = get_queryset(link.target, graph.using).filter(**{link.to_field: text})
+            yield from (Ref(link.target, pk) for pk in owners.values_list("pk", flat=True))
+        elif link.belongs and link.target is not None and (key := find_linked(link, deletion)) is not None:
             yield Ref(link.target, key)
+
+
+def iter_generic_owners(link: Link, fields: Mapping[str, str | None], graph: LinkGraph) -> Iterable[Ref]:
+    """The object that a generic key led to, if a generic relation says that what points to it belongs to it."""
+    type_text, id_text = (fields.get(name) for name in link.attnames)
+    target = find_generic_target(graph.using, int(type_text)) if type_text is not None else None
+    if target is None or id_text is None:
+        return
+    key = to_key(target, id_text)
+    if key is not None and any(relation.link is link for relation in graph.relations.get(target, ())):
+        yield Ref(target, key)
 
 
 def settle_deleted_there(changes: Changes, store: MappingStore, policy: str) -> list[Conflict]:

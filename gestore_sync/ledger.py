@@ -37,32 +37,38 @@ def find_last_run(store: MappingStore) -> SyncRun | None:
     """The last run of the source's log that the target has a record of."""
     if not store.in_target or store.origin is None:
         return None
-    runs = get_queryset(SyncRun, store.target).filter(origin=store.origin).order_by("-pk")
-    found: SyncRun | None = runs.exclude(entries=[]).first()
+    runs = get_queryset(SyncRun, store.target).filter(origin=store.origin, of_log=True)
+    found: SyncRun | None = runs.order_by("-pk").first()
     return found
 
 
-def close_open_run(store: MappingStore) -> None:
-    """Finish at the source what a run that was cut had committed at the target.
+def find_cut_run(store: MappingStore) -> SyncRun | None:
+    """The run that the target has and the source had not finished when it was cut.
 
     Raises :class:`OutOfStep` where the records of the two do not match.
     """
     row = find_remote_row(store.source, store.target)
     last = find_last_run(store)
     if row is not None and last is not None and last.uuid == row.open_run and last.uuid != row.last_run:
-        ids = get_ids(store, last.entries)
-        with transaction.atomic(using=store.source):
-            mark_handled(store.source, store.target, ids, ())
-            keep_run(store, last.uuid)
-        return
+        return last
     reason = explain_mismatch(store, row, last)
     if reason is not None:
         raise OutOfStep(
             f"{reason} What the change log of {store.source!r} holds is not enough to bring {store.target!r} up to "
             "date. Compare everything and send what is missing: manage.py synchronize --reconcile "
             f"--source {store.source} --remote {store.target}. If {store.source!r} is a copy that lives beside its "
-            "original, give it an identity of its own first: delete the Origin row with is_own there and migrate it."
+            f'original, give it an identity of its own first: gestore_sync.api.renew_origin("{store.source}").'
         )
+    return None
+
+
+def close_cut_run(store: MappingStore) -> None:
+    """Finish at the source what a run that was cut had committed at the target. Raises :class:`OutOfStep`."""
+    run = find_cut_run(store)
+    if run is not None:
+        with transaction.atomic(using=store.source):
+            mark_handled(store.source, store.target, get_ids(store, run.entries), ())
+            keep_run(store, run.uuid, last=run.uuid)
 
 
 def explain_mismatch(store: MappingStore, row: Remote | None, last: SyncRun | None) -> str | None:
@@ -98,34 +104,37 @@ def make_ranges(ids: Sequence[int]) -> list[list[int]]:
     return ranges
 
 
-def keep_run(store: MappingStore, uuid: UUID | None) -> None:
-    """Note the last run that both sides know; None: it wrote nothing there."""
-    values: dict[str, Any] = {"is_known": True, "open_run": None, "origin": store.target_uuid}
-    if uuid is not None:
-        values["last_run"] = uuid
+def keep_run(store: MappingStore, uuid: UUID, *, last: UUID | None) -> None:
+    """Note that a run is finished; ``last``: the last one that both sides know by now, None if that has not changed.
+
+    Where another run has begun meanwhile, it has finished this one, and knows better.
+    """
     rows = get_queryset(Remote, store.source).filter(alias=store.target)
-    if not rows.update(**values):
-        Remote(alias=store.target, **values).save(using=store.source)
+    rows.update(is_known=True, origin=store.target_uuid)
+    values: dict[str, Any] = {"open_run": None} if last is None else {"open_run": None, "last_run": last}
+    rows.filter(open_run=uuid).update(**values)
 
 
 def close_run(
     store: MappingStore,
-    uuid: UUID | None,
+    uuid: UUID,
     handled: Sequence[int],
     left: Sequence[int],
     checkpoint: datetime | None,
     *,
+    written: bool,
     accept: bool = False,
 ) -> None:
     """Finish a run at the source, after the target committed.
 
-    ``uuid``: None where nothing was written there. ``checkpoint``: where it stands now, None to leave it. ``accept``:
-    take what the target has as the last run, whatever was known of it.
+    ``checkpoint``: where it stands now, None to leave it. ``written``: whether the target has a record of the run.
+    ``accept``: take what the target has as the last run, whatever was known of it.
     """
-    last = find_last_run(store) if accept and uuid is None else None
+    found = find_last_run(store) if accept and not written else None
+    last = uuid if written else None if found is None else found.uuid
     with transaction.atomic(using=store.source):
         mark_handled(store.source, store.target, handled, left)
-        keep_run(store, uuid if last is None else last.uuid)
+        keep_run(store, uuid, last=last)
         prune_log(store.source)
         if checkpoint is not None:
             write_checkpoint(store.source, checkpoint)
@@ -137,7 +146,7 @@ def record_run(
     """Keep a record of a run of the log at the source, for people to look at."""
     problems = {name: getattr(report, name)[:MAX_PROBLEMS] for name in ("conflicts", "failures")}
     values = {
-        "counts": {name: dict(getattr(report, name)) for name in report.COUNTS},
+        "counts": {} if error else {name: dict(getattr(report, name)) for name in report.COUNTS},
         "problems": make_plain({name: found for name, found in problems.items() if found}),
         "error": error,
         "finished": timezone.now(),
@@ -145,7 +154,9 @@ def record_run(
     if not get_queryset(SyncRun, store.source).filter(uuid=uuid).update(**values):
         origin: Any = get_origin(store.source, store.uuid)
         begun = started if timezone.is_aware(timezone.now()) else timezone.make_naive(started)
-        run = SyncRun(uuid=uuid, origin_id=origin, remote=store.target, roots=list(roots), started=begun, **values)
+        run = SyncRun(
+            uuid=uuid, origin_id=origin, remote=store.target, of_log=True, roots=list(roots), started=begun, **values
+        )
         run.save(using=store.source)
 
 

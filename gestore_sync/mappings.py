@@ -12,7 +12,7 @@ from django.db import connections
 from django.db.models import Model
 
 from gestore_sync.changelog import find_replaced, has_log
-from gestore_sync.exceptions import SchemaMismatch, WriteFailed
+from gestore_sync.exceptions import SchemaMismatch, WriteFailed, WrongDatabase
 from gestore_sync.models import KEY_LENGTH, IdMapping, Origin, SyncRun
 from gestore_sync.reading import KEYS_PER_QUERY, get_queryset, match
 from gestore_sync.refs import Key, Ref, dump_pk, get_field, iter_chunks, load_pk
@@ -89,6 +89,11 @@ class MappingStore:
         found = get_queryset(Origin, self.place).filter(uuid=self.uuid).values_list("pk", flat=True).first()
         self.origin: int | None = found
         self.target_uuid = self._find_target_uuid()
+        if self.uuid is not None and self.uuid == self.target_uuid:
+            raise WrongDatabase(
+                f"{source!r} and {target!r} have the same identity: one is a copy of the other. Give the copy an "
+                f'identity of its own, in a shell: gestore_sync.api.renew_origin("{target}"), or "{source}".'
+            )
         self._mirror = self._find_mirror()
         self._kept = self._find_kept()
         self._writer = get_writer(self.place)

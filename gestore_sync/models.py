@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models.functions import Left
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from gestore_sync.checkpoint import CheckpointValue
 from gestore_sync.fields import AwareDateTimeField
@@ -55,9 +56,10 @@ class Origin(models.Model):
 class SyncRun(models.Model):
     """One run that wrote something: what was asked and what was done. Written in the transaction of the rows.
 
-    The source keeps a record of its own, with the same ``uuid``, of the runs that sent what its change log held, also
-    of those that failed. ``entries``: the ranges of the log's keys that the run handled, ``[[first, last], …]``.
-    ``problems``: what a report says under "conflicts" and "failures"; ``error``: why the run did nothing.
+    The source keeps a record of its own, with the same ``uuid``, of the runs that sent what its change log held
+    (``of_log``), also of those that failed. ``entries``: the ranges of the log's keys that the run handled,
+    ``[[first, last], …]``. ``problems``: what a report says under "conflicts" and "failures"; ``error``: why the run
+    did nothing.
     """
 
     uuid = models.UUIDField(_("identity"), default=uuid.uuid4, editable=False)
@@ -65,6 +67,7 @@ class SyncRun(models.Model):
     remote = models.CharField(_("remote"), max_length=64, blank=True)
     roots = models.JSONField(_("roots"), default=list)
     counts = models.JSONField(_("counts"), default=dict)
+    of_log = models.BooleanField(_("of the change log"), default=False)
     entries = models.JSONField(_("entries"), default=list, blank=True)
     problems = models.JSONField(_("conflicts and failures"), default=dict, blank=True)
     error = models.TextField(_("error"), blank=True)
@@ -134,7 +137,7 @@ class ChangeLog(models.Model):
     action = models.PositiveSmallIntegerField(_("action"), choices=ACTIONS)
     data = models.JSONField(_("data"), default=dict, blank=True)
     origin = models.UUIDField(_("origin"), null=True, blank=True)
-    state = models.PositiveSmallIntegerField(_("state"), choices=STATES, default=PENDING)
+    state = models.PositiveSmallIntegerField(pgettext_lazy("synchronization", "state"), choices=STATES, default=PENDING)
 
     class Meta:
         verbose_name = _("change")

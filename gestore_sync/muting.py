@@ -24,9 +24,9 @@ from django.db import connections
 from django.db.models import Model
 
 from gestore_sync.conf import TRIGGERS, get_option
+from gestore_sync.disabling import is_muted
 from gestore_sync.exceptions import WrongSetting
 from gestore_sync.links import get_concrete
-from gestore_sync.recording import is_muted
 
 EVERYTHING = "*"
 SET_SQL = "SELECT set_config('gestore_sync.muted', %s, true)"
@@ -93,7 +93,8 @@ def prepare_connection(connection: Any) -> None:
     """Let the cursors of a PostgreSQL connection mute the triggers when they have to."""
     if connection.vendor != "postgresql" or connection.Database.__name__ != "psycopg":
         return
-    connection.ensure_connection()
+    if connection.connection is None:
+        connection.ensure_connection()
     raw = connection.connection
     factory: Any = raw.cursor_factory
     if not issubclass(factory, MutingCursor):

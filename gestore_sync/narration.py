@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from django.utils.translation import gettext as _
+
 from gestore_sync.mappings import MappingStore
 from gestore_sync.needs import REFERRED, count_left_behind
 from gestore_sync.plan import Report
@@ -31,14 +33,18 @@ def iter_more_roots(subgraph: Subgraph) -> Iterator[str]:
             others = [key for key in subgraph.iter_keys(model, role) if key not in roots]
             if others:
                 path = " ← ".join(f"{ref} ({name})" for ref, name in subgraph.get_path(Ref(model, others[0])))
-                purpose = "own" if role is Role.OWN else "refer to"
-                yield f"The walk reaches {len(others)} more {model._meta.label} beside the root, to {purpose}: {path}."
+                text = (
+                    _("The walk reaches %(number)d more %(model)s beside the root, to own: %(path)s.")
+                    if role is Role.OWN
+                    else _("The walk reaches %(number)d more %(model)s beside the root, to refer to: %(path)s.")
+                )
+                yield text % {"number": len(others), "model": model._meta.label, "path": path}
 
 
 def iter_missing_tables(store: MappingStore) -> Iterator[str]:
     """A warning where the target cannot keep the id mappings."""
     if not store.in_target:
-        yield (
-            f"The target {store.target!r} has no tables of gestore_sync: the id mappings are kept at the source. "
-            f"Run: manage.py migrate gestore_sync --database {store.target}"
-        )
+        yield _(
+            "The target %(alias)r has no tables of gestore_sync: the id mappings are kept at the source. "
+            "Run: manage.py migrate gestore_sync --database %(alias)s"
+        ) % {"alias": store.target}

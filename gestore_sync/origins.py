@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import connections, router
+from django.db import connections, router, transaction
 
 from gestore_sync.checkpoint import seed_checkpoint
 from gestore_sync.models import Origin
@@ -17,6 +17,13 @@ def make_own_origin(using: str) -> None:
         return
     if not get_queryset(Origin, using).filter(is_own=True).exists():
         Origin.objects.using(using).bulk_create([Origin(is_own=True)])
+
+
+def renew_origin(using: str) -> None:
+    """Give a database that is a copy of another an identity of its own; it knows the other's from then on."""
+    with transaction.atomic(using=using):
+        get_queryset(Origin, using).filter(is_own=True).update(is_own=False)
+        make_own_origin(using)
 
 
 def get_origin(using: str, uuid: Any) -> int:

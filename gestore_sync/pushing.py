@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db import DatabaseError, connections
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from gestore_sync.exceptions import UnresolvedConflicts, WriteFailed
 from gestore_sync.executor import Executor
@@ -155,3 +156,14 @@ def describe_conflicts(conflicts: Sequence[dict[str, Any]]) -> str:
     lines = [conflict["reason"] for conflict in conflicts[:5]]
     more = f" And {len(conflicts) - 5} more." if len(conflicts) > 5 else ""
     return f"Nothing was written: {len(conflicts)} conflict(s). " + " ".join(lines) + more
+
+
+def describe_left(report: Report) -> str:
+    """What a run says that could not send everything."""
+    number = len({(problem["model"], problem["pk"]) for problem in (*report.failures, *report.get_unresolved())})
+    text = ngettext(
+        "%(number)d object could not be synchronized and stays pending.",
+        "%(number)d objects could not be synchronized and stay pending.",
+        number,
+    )
+    return str(text) % {"number": number}

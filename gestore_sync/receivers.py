@@ -11,7 +11,7 @@ from typing import Any
 
 from django.apps import apps
 from django.db.models import Model
-from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 
 from gestore_sync.changelog import move_checkpoint
 from gestore_sync.checkpoint import KEY, find_settings, parse_moment
@@ -21,6 +21,7 @@ from gestore_sync.reading import get_queryset
 from gestore_sync.recording import (
     is_own_save,
     is_recording,
+    load_deferred,
     make_deletion,
     make_entry,
     make_member_change,
@@ -40,7 +41,7 @@ def connect() -> None:
     watched = find_watched() or Watched(frozenset(), {}, {})
     wanted: list[tuple[Any, Any, type[Model]]] = []
     for sender in watched.senders:
-        wanted += [(post_save, log_save, sender), (post_delete, log_delete, sender)]
+        wanted += [(post_save, log_save, sender), (pre_delete, load_key, sender), (post_delete, log_delete, sender)]
     wanted += [(m2m_changed, log_members, through) for through in watched.members]
     for signal, receiver, sender in wanted:
         signal.connect(receiver, sender=sender)
@@ -72,6 +73,14 @@ def log_save(sender: type[Model], instance: Model, created: bool, using: str, **
     record(using, [make_entry(using, model, get_pk(model, instance), ADDITION if created else CHANGE)])
 
 
+def load_key(sender: type[Model], instance: Model, using: str, **kwargs: Any) -> None:
+    """``pre_delete``: read what the log will need, where the application left it out when it read the object."""
+    deferred = instance.get_deferred_fields()
+    model = find_model(sender) if deferred and "gestore_sync" not in kwargs else None
+    if model is not None and is_telling(using, model):
+        load_deferred(model, instance, deferred, using)
+
+
 def log_delete(sender: type[Model], instance: Model, using: str, **kwargs: Any) -> None:
     """``post_delete``. Parents of a multi-table child are told of one by one."""
     model = find_model(sender)
@@ -101,7 +110,11 @@ def log_members(
     if watched is None or "gestore_sync" in kwargs or action not in ("post_add", "post_remove", "pre_clear"):
         return
     field = next((field for field in watched.members.get(sender, ()) if fits(field, instance, reverse)), None)
-    if field is None or not is_telling(using, get_concrete(sender)):
+    if (
+        field is None
+        or field.name in getattr(field.model, "SYNCHRO_SKIP", ())
+        or not is_telling(using, get_concrete(sender))
+    ):
         return
     others = pk_set or set()
     if action == "pre_clear":

@@ -9,6 +9,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Model
 
+from gestore_sync.changelog import check_log, find_last_dates, find_taken_out, has_log
 from gestore_sync.links import LinkGraph, Membership
 from gestore_sync.mappings import MappingStore
 from gestore_sync.models import ADDITION, CHANGE, DELETION
@@ -17,8 +18,7 @@ from gestore_sync.planner import Planner
 from gestore_sync.pushing import Push
 from gestore_sync.reading import find_existing, get_queryset, iter_rows
 from gestore_sync.recording import NewEntry, make_entry, make_member_change, write
-from gestore_sync.refs import Key, iter_chunks
-from gestore_sync.replaying import check_log
+from gestore_sync.refs import Key, dump_pk, iter_chunks
 from gestore_sync.scope import Scope
 from gestore_sync.subgraph import Subgraph
 from gestore_sync.tombstones import Tombstones
@@ -78,13 +78,48 @@ class Reconciliation(Push):
         models = {model._meta.label: model for model in self._models}
         for operation in (*planner.plan.creates, *planner.plan.changes):
             if isinstance(operation, Create) and operation.label in models:
-                yield from self._make_entries(models[operation.label], [row[0] for row in operation.rows], ADDITION)
+                model = models[operation.label]
+                deleted = self._find_deleted_there(model, [row[0] for row in operation.rows], planner.store)
+                keys = [row[0] for row in operation.rows if row[0] not in deleted]
+                yield from self._make_entries(model, keys, ADDITION)
             elif isinstance(operation, Update) and operation.label in models:
                 keys = [changed.row[0] for changed in operation.rows]
                 yield from self._make_entries(models[operation.label], keys, CHANGE)
         for ref, _ in planner.plan.undecided:
             if ref.model in self._models:
                 yield from self._make_entries(ref.model, [ref.pk], CHANGE)
+
+    def _find_deleted_there(self, model: type[Model], keys: Sequence[Key], store: MappingStore) -> set[Key]:
+        """Those objects whose counterpart the target has deleted itself, as its log tells: that is its news."""
+        if not store.in_target or not has_log(self.target):
+            return set()
+        mappings = store.find(model, keys)
+        by_target = {mapping.target: key for key, mapping in mappings.items()}
+        membership = self._find_membership(model)
+        if membership is None:
+            dates = find_last_dates(self.target, model, list(by_target), but=store.uuid, actions=[DELETION])
+            return {by_target[target] for target in dates}
+        return self._find_taken_out(membership, list(mappings), store)
+
+    def _find_taken_out(self, membership: Membership, keys: Sequence[Key], store: MappingStore) -> set[Key]:
+        """Those through rows whose member the target's log says it took out itself."""
+        own, other = membership.link, membership.other
+        assert own.target is not None
+        assert other.target is not None
+        pairs = {
+            key: pair for key, *pair in iter_rows(own.model, self.source, keys, [own.key_paths[0], other.key_paths[0]])
+        }
+        owners = store.find(own.target, [owner for owner, _ in pairs.values()])
+        members = store.find(other.target, [member for _, member in pairs.values()])
+        name = membership.name.rpartition(".")[2]
+        taken = find_taken_out(self.target, own.target, [found.target for found in owners.values()], name, store.uuid)
+        return {
+            key
+            for key, (owner, member) in pairs.items()
+            if owner in owners
+            and member in members
+            and (dump_pk(owners[owner].target), dump_pk(members[member].target)) in taken
+        }
 
     def _make_entries(self, model: type[Model], keys: Sequence[Key], action: int) -> Iterator[NewEntry]:
         membership = self._find_membership(model)

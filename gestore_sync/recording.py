@@ -7,24 +7,24 @@ INSERT without a savepoint; what could go wrong with it is found out before.
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
-from functools import cache, wraps
-from typing import Any, NamedTuple, TypeVar, cast
+from functools import cache
+from typing import Any, NamedTuple
 
 from django.conf import settings
+from django.contrib.contenttypes.fields import GenericForeignKey
 from django.contrib.contenttypes.models import ContentType
 from django.db import DatabaseError, connections
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.db.models.constants import LOOKUP_SEP
 from django.utils import timezone
 
+from gestore_sync.disabling import is_muted
 from gestore_sync.fields import now
 from gestore_sync.identity import iter_identities
 from gestore_sync.models import DELETION, M2M_CHANGE, PENDING, ChangeLog
@@ -32,7 +32,6 @@ from gestore_sync.natural import natural_key_of
 from gestore_sync.refs import dump_pk, resolve_key_field
 
 logger = logging.getLogger(__name__)
-F = TypeVar("F", bound=Callable[..., Any])
 COLUMNS = ("content_type_id", "object_id", "date", "action", "data", "origin", "state")
 ROWS_AT_ONCE = 100
 
@@ -48,88 +47,6 @@ class NewEntry(NamedTuple):
 
 
 METHOD_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-
-
-# Not logging
-
-
-class _Mute:
-    """One ``with`` block in which nothing is logged, and the task that entered it."""
-
-    def __init__(self, outer: _Mute | None) -> None:
-        self.outer = outer
-        self.task = find_task()
-        self.active = True
-
-    def holds(self) -> bool:
-        """Whether it, or one around it, is in force for the task that asks."""
-        task = find_task()
-        if self.active and (task is None or task is self.task):
-            return True
-        return self.outer is not None and self.outer.holds()
-
-
-_mute: ContextVar[_Mute | None] = ContextVar("gestore_sync_mute", default=None)
-
-
-def find_task() -> Any:
-    """The asyncio task that runs in this thread; None without one."""
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
-
-
-def is_muted() -> bool:
-    """Whether changes that are made now, in this thread or task, are not logged."""
-    mute = _mute.get()
-    return mute is not None and mute.holds()
-
-
-class DisableSynchroLog:
-    """What happens inside is not logged, in this thread or task only. A context manager, and a decorator of plain and
-    async functions; it may be nested and used again."""
-
-    def __enter__(self) -> DisableSynchroLog:
-        _mute.set(_Mute(_mute.get()))
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        mute = _mute.get()
-        assert mute is not None
-        mute.active = False
-        _mute.set(mute.outer)
-
-    async def __aenter__(self) -> DisableSynchroLog:
-        return self.__enter__()
-
-    async def __aexit__(self, *error: object) -> None:
-        self.__exit__(*error)
-
-    def __call__(self, function: F) -> F:
-        """``function``, with nothing logged while it runs."""
-        return cast("F", disable_synchro_log(function))
-
-
-def disable_synchro_log(function: Any = None) -> Any:
-    """A decorator: nothing is logged while ``function`` runs. Without a function, a context manager."""
-    if function is None:
-        return DisableSynchroLog()
-    if inspect.iscoroutinefunction(function):
-
-        @wraps(function)
-        async def muted_coroutine(*args: Any, **options: Any) -> Any:
-            with DisableSynchroLog():
-                return await function(*args, **options)
-
-        return muted_coroutine
-
-    @wraps(function)
-    def muted(*args: Any, **options: Any) -> Any:
-        with DisableSynchroLog():
-            return function(*args, **options)
-
-    return muted
 
 
 _OWN_SAVE = "_gestore_sync_saves"
@@ -152,6 +69,7 @@ def is_own_save(instance: Model) -> bool:
 def get_deletion_fields(model: type[Model]) -> tuple[Any, ...]:
     """The fields by which a deleted object can be found later: what identifies it, and its links."""
     names = {path.split(LOOKUP_SEP)[0] for identity in iter_identities(model) for path in identity.paths}
+    names |= {field.fk_field for field in model._meta.private_fields if isinstance(field, GenericForeignKey)}
     return tuple(
         field
         for field in model._meta.concrete_fields
@@ -173,13 +91,28 @@ def describe_deleted(model: type[Model], instance: Model) -> dict[str, Any]:
     try:
         deferred = instance.get_deferred_fields()
         fields = [field for field in get_deletion_fields(model) if field.attname not in deferred]
-        data["fields"] = {field.attname: dump_value(field, instance) for field in fields}
-        if is_cheap_key(model, instance):
-            natural_key = natural_key_of(instance)
-            data["natural_key"] = None if natural_key is None else [str(part) for part in natural_key]
+        texts = {field.attname: dump_value(field, instance) for field in fields}
+        data["fields"] = {name: text for name, text in texts.items() if is_storable(text)}
+        natural_key = natural_key_of(instance) if is_cheap_key(model, instance) else None
+        parts = [str(part) for part in natural_key or ()]
+        if parts and all(map(is_storable, parts)):
+            data["natural_key"] = parts
     except METHOD_ERRORS as error:
         logger.warning("The natural key of the deleted %s %s cannot be told: %s", model._meta.label, instance.pk, error)
     return data
+
+
+def load_deferred(model: type[Model], instance: Model, deferred: Collection[str], using: str) -> None:
+    """Read fields that will be needed to find the object when it is gone, and that were not read with it."""
+    names = [field.attname for field in get_deletion_fields(model) if field.attname in deferred]
+    values = QuerySet(model=model, using=using).filter(pk=instance.pk).values_list(*names).first() if names else None
+    for name, value in zip(names, values or (), strict=False):
+        setattr(instance, name, value)
+
+
+def is_storable(text: str | None) -> bool:
+    """Whether every database takes a text: PostgreSQL has no null character and no half surrogates."""
+    return text is None or not ("\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text))
 
 
 def is_cheap_key(model: type[Model], instance: Model) -> bool:

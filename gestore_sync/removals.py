@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from django.db import connections, models
+from django.db import connections
 from django.db.models import Model
 
 from gestore_sync.comparison import FAIL, LOCAL, REMOTE, is_other_object
@@ -26,13 +26,11 @@ from gestore_sync.plan import Conflict, Delete, Detach, Plan
 from gestore_sync.reading import find_existing, iter_composite_pointing, iter_pointing, iter_rows
 from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, get_table, make_key_set
 from gestore_sync.schema import check_schema
-from gestore_sync.scope import Role, find_reverse_role
+from gestore_sync.scope import SURVIVES, Role, find_reverse_role, get_surviving_value
 from gestore_sync.subgraph import Subgraph
 from gestore_sync.times import Times
 from gestore_sync.tombstones import Tombstones
 from gestore_sync.translation import Counterparts
-
-SURVIVES = "survives"
 
 
 class Removals:
@@ -242,7 +240,11 @@ class Removals:
             yield link.model, list(going)
         for link in self._graph.forward[model]:
             if link.parent_link and link.target is not None:
-                parents = [row[1] for row in iter_rows(model, self._target, keys, link.attnames)]
+                by_child = {row[0]: row[1] for row in iter_rows(model, self._target, keys, link.attnames)}
+                for child, parent in by_child.items():
+                    if (cause := self.find_cause(Ref(model, child))) is not None:
+                        self._causes.setdefault((link.target, parent), cause)
+                parents = list(by_child.values())
                 yield link.target, self._find_removable(link.target, parents, created_only=True)
 
     def _add_conflict(self, link: Link, pk: Key, of: Ref) -> None:
@@ -281,19 +283,3 @@ class Removals:
             if self.deleted[model]:
                 plan.removals.add(Delete(model._meta.label, list(self.deleted[model])))
                 plan.report.deleted[model._meta.label] += len(self.deleted[model])
-
-
-def get_surviving_value(link: Link) -> Any:
-    """What the link is set to when its target is deleted; SURVIVES where ``on_delete`` names no plain value.
-
-    What ``SET(function)`` gives is not known: the function may write, and in another database.
-    """
-    on_delete: Callable[..., Any] | None = getattr(getattr(link.field, "remote_field", None), "on_delete", None)
-    if on_delete in (models.SET_NULL, getattr(models, "DB_SET_NULL", models.SET_NULL)):
-        return None
-    if on_delete in (models.SET_DEFAULT, getattr(models, "DB_SET_DEFAULT", models.SET_DEFAULT)):
-        return link.field.get_default()
-    if on_delete is not None and hasattr(on_delete, "deconstruct"):
-        (value,) = on_delete.deconstruct()[1]
-        return SURVIVES if callable(value) or isinstance(value, Model) else value
-    return SURVIVES

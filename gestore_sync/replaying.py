@@ -8,16 +8,14 @@ from itertools import chain
 from typing import Any
 from uuid import uuid4
 
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, IntegrityError, InterfaceError
 from django.db.models import Model
-from django.utils.translation import ngettext
 
-from gestore_sync.changelog import Entry, has_log, iter_pending
+from gestore_sync.changelog import Entry, check_log, iter_pending
 from gestore_sync.exceptions import (
     DatabaseUnavailable,
     GestoreSyncError,
     OutOfStep,
-    SchemaMismatch,
     UnreadableValue,
     UnresolvedConflicts,
     WriteFailed,
@@ -26,11 +24,11 @@ from gestore_sync.executor import Executor
 from gestore_sync.failures import Refused, first_line, read_natural_keys
 from gestore_sync.fields import now
 from gestore_sync.gathering import find_looked_up, find_members_of_new, limit_to, settle_deleted_there
-from gestore_sync.ledger import announce, close_open_run, close_run, make_ranges, record_run
+from gestore_sync.ledger import announce, close_cut_run, close_run, find_cut_run, get_ids, make_ranges, record_run
 from gestore_sync.mappings import MappingStore
 from gestore_sync.plan import Conflict, Failure, Report
 from gestore_sync.planner import Planner
-from gestore_sync.pushing import Push, describe_conflicts, get_message
+from gestore_sync.pushing import Push, describe_conflicts, describe_left, get_message
 from gestore_sync.recording import NewEntry
 from gestore_sync.refs import Key, Ref
 from gestore_sync.squashing import Changes, squash
@@ -63,6 +61,8 @@ class Replay(Push):
         self._carried = Report()
         self._barred: dict[Ref, str] = {}
         self._changes = Changes()
+        self._closed: set[int] = set()
+        self._checks_early = False
         self._planner: Planner | None = None
 
     def run(self) -> Report:
@@ -88,14 +88,14 @@ class Replay(Push):
 
     def _begin(self) -> None:
         try:
-            close_open_run(MappingStore(self.source, self.target))
+            close_cut_run(MappingStore(self.source, self.target))
         except OutOfStep:
             if not self.reconciled:
                 raise
         announce(self.source, self.target, self._uuid)
 
     def _run_once(self) -> Report:
-        self._carried, self._barred = Report(), {}
+        self._carried, self._barred, self._checks_early = Report(), {}, False
         while True:
             try:
                 return self._run_without_barred()
@@ -104,8 +104,16 @@ class Replay(Push):
                     if not self._bar_failed(error):
                         raise error from refusal
             except (WriteFailed, UnreadableValue) as error:
-                if self.strict or not self._bar_failed(error):
+                if self.strict:
                     raise
+                if not self._bar_failed(error):
+                    if self._checks_early or isinstance(error, UnreadableValue):
+                        raise
+                    self._checks_early = True
+            except IntegrityError:
+                if self.strict or self._checks_early:
+                    raise
+                self._checks_early = True
 
     def _run_without_barred(self) -> Report:
         with self._both():
@@ -115,7 +123,10 @@ class Replay(Push):
             handled, left = self._changes.get_ids(self._barred)
             try:
                 if not plan.is_empty():
-                    Executor(planner, self.progress, tolerant=not self.strict).apply(self._uuid, make_ranges(handled))
+                    executor = Executor(
+                        planner, self.progress, tolerant=not self.strict, checks_early=self._checks_early
+                    )
+                    executor.apply(self._uuid, make_ranges(handled))
             except WriteFailed as error:
                 error.report = plan.report
                 if self.strict and error.failure:
@@ -134,10 +145,9 @@ class Replay(Push):
 
     def _close(self, store: MappingStore, handled: list[int], left: list[int], *, written: bool) -> None:
         """Keep account at the source of what the target has committed."""
-        uuid = self._uuid if written else None
         checkpoint = None if self.roots else self._started
         try:
-            close_run(store, uuid, handled, left, checkpoint, accept=self.reconciled)
+            close_run(store, self._uuid, handled, left, checkpoint, written=written, accept=self.reconciled)
         except (DatabaseError, InterfaceError) as error:
             raise DatabaseUnavailable(
                 f"The target {self.target!r} has all changes, but the source {self.source!r} could not note it: "
@@ -147,9 +157,12 @@ class Replay(Push):
     def _plan_only(self) -> Report:
         check_log(self.source)
         self._carried, self._barred = Report(), {}
+        store = MappingStore(self.source, self.target)
+        run = None if self.reconciled else find_cut_run(store)
+        self._closed = set(get_ids(store, run.entries)) if run is not None else set()
         while True:
             try:
-                planner = self._make_planner(MappingStore(self.source, self.target))
+                planner = self._make_planner(store)
             except UnreadableValue as error:
                 if self.strict or not self._bar_failed(error):
                     raise
@@ -162,7 +175,8 @@ class Replay(Push):
     def _make_planner(self, store: MappingStore) -> Planner:
         """Plan, again and again without the objects that no policy decides, until none is left."""
         self.progress.start("walking")
-        entries = chain(iter_pending(self.source, self.target), self._unwritten)
+        pending = (entry for entry in iter_pending(self.source, self.target) if entry.id not in self._closed)
+        entries = chain(pending, self._unwritten)
         self._changes = squash(entries, self.graph, self.scope)
         if self.roots:
             limit_to(self._changes, self._walk(), self.graph)
@@ -245,6 +259,7 @@ class Replay(Push):
 
     def _add_failure(self, ref: Ref, reason: str) -> None:
         natural_key = read_natural_keys(ref.model, self.source, [ref.pk]).get(ref.pk)
+        reason = reason.replace(" Nothing was written.", "")
         failure = Failure(ref.model._meta.label, str(ref.pk), list(natural_key) if natural_key else None, reason)
         self._carried.failures.append(asdict(failure))
 
@@ -267,22 +282,3 @@ def iter_open(conflicts: Iterable[Conflict]) -> Iterator[tuple[Ref, dict[str, An
     for conflict in conflicts:
         if conflict.resolved is None and conflict.ref is not None:
             yield conflict.ref, conflict.as_dict()
-
-
-def describe_left(report: Report) -> str:
-    """What a run says that could not send everything."""
-    number = len({(problem["model"], problem["pk"]) for problem in (*report.failures, *report.get_unresolved())})
-    text = ngettext(
-        "%(number)d object could not be synchronized and stays pending.",
-        "%(number)d objects could not be synchronized and stay pending.",
-        number,
-    )
-    return str(text) % {"number": number}
-
-
-def check_log(using: str) -> None:
-    """Raise :class:`SchemaMismatch` where a database has no change log."""
-    if not has_log(using):
-        raise SchemaMismatch(
-            f"The source {using!r} has no change log. Run: manage.py migrate gestore_sync --database {using}"
-        )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
 from django.apps import apps
+from django.db import models
 from django.db.models import Model
 
 from gestore_sync.conf import get_option
@@ -14,6 +16,7 @@ from gestore_sync.exceptions import UnknownLink
 from gestore_sync.links import TREE, Link, LinkGraph, Membership, Relation, get_concrete
 
 AnyLink = Link | Relation | Membership
+SURVIVES = "survives"
 
 
 class Role(IntEnum):
@@ -199,3 +202,19 @@ def find_reverse_role(graph: LinkGraph, scope: Scope, link: Link, role: Role) ->
         if named or (named is None and membership.automatic and not membership.self_referring):
             return scope.limit(link.model, Role.REFER)
     return None
+
+
+def get_surviving_value(link: Link) -> Any:
+    """What the link is set to when its target is deleted; SURVIVES where ``on_delete`` names no plain value.
+
+    What ``SET(function)`` gives is not known: the function may write, and in another database.
+    """
+    on_delete: Callable[..., Any] | None = getattr(getattr(link.field, "remote_field", None), "on_delete", None)
+    if on_delete in (models.SET_NULL, getattr(models, "DB_SET_NULL", models.SET_NULL)):
+        return None
+    if on_delete in (models.SET_DEFAULT, getattr(models, "DB_SET_DEFAULT", models.SET_DEFAULT)):
+        return link.field.get_default()
+    if on_delete is not None and hasattr(on_delete, "deconstruct"):
+        (value,) = on_delete.deconstruct()[1]
+        return SURVIVES if callable(value) or isinstance(value, Model) else value
+    return SURVIVES

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from django.db import DatabaseError
+from django.db import InterfaceError, OperationalError
 from django.db.models import Model
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 from django.dispatch import Signal
@@ -89,7 +89,7 @@ class Sender:
         receiver fails."""
         try:
             signal.send(sender, instance=instance, using=self.using, gestore_sync=True, **arguments)
-        except (DatabaseError, GestoreSyncError):
+        except (OperationalError, InterfaceError, GestoreSyncError):
             raise
         except Exception as error:
             raise WriteFailed(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.exceptions import ValidationError
 from django.db.models import Model
+from django.utils.translation import gettext, ngettext
 
 from gestore_sync.changelog import Entry, find_models
 from gestore_sync.identity import has_automatic_key
@@ -22,7 +23,8 @@ from gestore_sync.tombstones import Deletion, RemovedMember
 
 @dataclass(slots=True)
 class History:
-    """The entries of one object, oldest first."""
+    """The entries of one object, oldest first. ``members``: by many-to-many field, the members that changed, and
+    whether the first of these changes added them."""
 
     ids: list[int] = field(default_factory=list)
     date: datetime | None = None
@@ -44,8 +46,16 @@ class History:
             self.members.clear()
         elif entry.action == M2M_CHANGE:
             members = self.members.setdefault(str(entry.data.get("field")), {})
-            members.update(dict.fromkeys(map(str, entry.data.get("added") or ()), True))
-            members.update(dict.fromkeys(map(str, entry.data.get("removed") or ()), False))
+            for name, is_added in (("added", True), ("removed", False)):
+                for text in map(str, entry.data.get(name) or ()):
+                    members.setdefault(text, is_added)
+
+
+class PairChange(NamedTuple):
+    """When a member of an owner changed, and whether the first change added it."""
+
+    date: datetime | None
+    was_added: bool
 
 
 @dataclass
@@ -92,27 +102,38 @@ def squash(entries: Iterable[Entry], graph: LinkGraph, scope: Scope) -> Changes:
         model = models[entry.content_type]
         ref = find_ref(model, entry.object_id, graph)
         if ref is None:
-            name = model._meta.label if model is not None else f"content type {entry.content_type}"
+            name = gettext("content type %(pk)s") % {"pk": entry.content_type} if model is None else model._meta.label
             unknown[name] = unknown.get(name, 0) + 1
             changes.void.append(entry.id)
             continue
-        if scope.leaves_out(ref.model):
+        if scope.leaves_out(ref.model) or is_ignored(ref.model, entry, scope):
             continue
         histories.setdefault(ref.model, {}).setdefault(ref.pk, History()).add(entry)
-    for name, number in sorted(unknown.items()):
-        changes.warnings.append(f"{number} entries of the change log are of {name}, which is not to be found.")
     for model, of_model in histories.items():
         existing = find_existing(model, graph.using, list(of_model))
         for key, history in of_model.items():
             settle(Ref(model, key), history, key in existing, changes)
-    add_members(histories, graph, scope, changes)
-    if changes.gone:
-        names = ", ".join(map(str, changes.gone[:5])) + (" …" if len(changes.gone) > 5 else "")
-        changes.warnings.append(
-            f"{len(changes.gone)} objects were logged and are gone without an entry of their deletion: {names}. "
-            "Nothing is sent for them; synchronize --reconcile deletes their counterparts."
-        )
+    add_members(histories, graph, changes)
+    changes.warnings += iter_warnings(unknown, changes.gone)
     return changes
+
+
+def iter_warnings(unknown: Mapping[str, int], gone: Sequence[Ref]) -> Iterator[str]:
+    """What a person should know of entries that come to nothing. ``unknown``: their numbers by what is missing."""
+    for name, number in sorted(unknown.items()):
+        yield ngettext(
+            "%(number)d entry of the change log is of %(name)s, which is not to be found.",
+            "%(number)d entries of the change log are of %(name)s, which is not to be found.",
+            number,
+        ) % {"number": number, "name": name}
+    if gone:
+        yield ngettext(
+            "%(number)d object was logged and is gone without an entry of its deletion: %(names)s. "
+            "Nothing is sent for it; synchronize --reconcile deletes its counterpart.",
+            "%(number)d objects were logged and are gone without an entry of their deletion: %(names)s. "
+            "Nothing is sent for them; synchronize --reconcile deletes their counterparts.",
+            len(gone),
+        ) % {"number": len(gone), "names": ", ".join(map(str, gone[:5])) + (" …" if len(gone) > 5 else "")}
 
 
 def find_ref(model: type[Model] | None, object_id: str, graph: LinkGraph) -> Ref | None:
@@ -125,13 +146,22 @@ def find_ref(model: type[Model] | None, object_id: str, graph: LinkGraph) -> Ref
         return None
 
 
+def is_ignored(model: type[Model], entry: Entry, scope: Scope) -> bool:
+    """Whether an entry is of a many-to-many field that is not to be followed."""
+    if entry.action != M2M_CHANGE:
+        return False
+    return scope.get_named(f"{model._meta.label}.{entry.data.get('field')}") is Role.LOOK_UP
+
+
 def settle(ref: Ref, history: History, exists: bool, changes: Changes) -> None:
     """What one object's entries come to.
 
-    What was added and deleted comes to nothing. A key that was deleted and added again is two objects where keys are
-    automatic: the old one goes, the new one comes.
+    What was added and deleted comes to nothing, unless it has come to the target in another way. A key that was deleted
+    and added again is two objects where keys are automatic: the old one goes, the new one comes.
     """
-    deletion = None if history.born else history.deletion
+    deletion = history.deletion
+    if deletion is not None and history.born:
+        deletion = replace(deletion, mapped_only=True)
     if exists:
         if history.saved or history.deletion:
             changes.saved.setdefault(ref.model, {})[ref.pk] = history.date
@@ -149,11 +179,9 @@ def settle(ref: Ref, history: History, exists: bool, changes: Changes) -> None:
         history.members.clear()
 
 
-def add_members(
-    histories: dict[type[Model], dict[Key, History]], graph: LinkGraph, scope: Scope, changes: Changes
-) -> None:
+def add_members(histories: dict[type[Model], dict[Key, History]], graph: LinkGraph, changes: Changes) -> None:
     """Take in the many-to-many changes: through rows that exist now, and members that were taken out."""
-    wanted: dict[str, dict[tuple[Key, Key], datetime | None]] = {}
+    wanted: dict[str, dict[tuple[Key, Key], PairChange]] = {}
     memberships: dict[str, Membership] = {}
     for model, of_model in histories.items():
         by_name = {membership.name.rpartition(".")[2]: membership for membership in graph.memberships.get(model, ())}
@@ -162,19 +190,15 @@ def add_members(
                 membership = by_name.get(name)
                 if membership is None or membership.other.target is None:
                     continue
-                if scope.get_named(membership.name) is Role.LOOK_UP:
-                    continue
                 memberships[membership.name] = membership
                 pairs = wanted.setdefault(membership.name, {})
-                for text in members:
-                    pairs[key, load_pk(membership.other.target, text)] = history.date
+                for text, is_added in members.items():
+                    pairs[key, load_pk(membership.other.target, text)] = PairChange(history.date, is_added)
     for name, pairs in wanted.items():
         add_pairs(memberships[name], pairs, graph.using, changes)
 
 
-def add_pairs(
-    membership: Membership, pairs: dict[tuple[Key, Key], datetime | None], using: str, changes: Changes
-) -> None:
+def add_pairs(membership: Membership, pairs: dict[tuple[Key, Key], PairChange], using: str, changes: Changes) -> None:
     """Take in the changes of one many-to-many field, by owner and member."""
     own, other = membership.link, membership.other
     assert own.target is not None
@@ -184,11 +208,12 @@ def add_pairs(
         owner, member = pair
         if (owner, member) in pairs:
             found.add((owner, member))
-            changes.saved.setdefault(own.model, {}).setdefault(pk, pairs[owner, member])
+            changes.saved.setdefault(own.model, {}).setdefault(pk, pairs[owner, member].date)
             changes.owners[Ref(own.model, pk)] = Ref(own.target, owner)
-    for owner, member in pairs:
+    for (owner, member), change in pairs.items():
         if (owner, member) not in found:
-            changes.removed.append(RemovedMember(membership, Ref(own.target, owner), Ref(other.target, member)))
+            ends = Ref(own.target, owner), Ref(other.target, member)
+            changes.removed.append(RemovedMember(membership, *ends, mapped_only=change.was_added))
 
 
 def find_rows(membership: Membership, using: str, pairs: Sequence[tuple[Key, Key]]) -> Iterable[Any]:

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext, pgettext, pgettext_lazy
 from rich import progress as bars
 from rich.console import Console
 from rich.table import Table
 
 from gestore_sync.plan import Report
 from gestore_sync.progress import Progress
+from gestore_sync.subgraph import CHANGED, ROOT
 
 PAGE_WIDTH = 240
 """How wide tables may be in files and pipes, so that no name is cut."""
@@ -24,6 +25,24 @@ PHASES = {
     "locating": gettext_lazy("Looking for counterparts"),
     "comparing": gettext_lazy("Comparing"),
     "writing": gettext_lazy("Writing"),
+}
+
+COUNT_TITLES = {
+    "created": pgettext_lazy("objects", "created"),
+    "updated": pgettext_lazy("objects", "updated"),
+    "unchanged": pgettext_lazy("objects", "unchanged"),
+    "matched": pgettext_lazy("objects", "matched"),
+    "deleted": pgettext_lazy("objects", "deleted"),
+    "skipped": pgettext_lazy("objects", "skipped"),
+    "conflicts": gettext_lazy("conflicts"),
+}
+
+WAYS = {ROOT: gettext_lazy("root"), CHANGED: gettext_lazy("change log")}
+
+RESOLUTIONS = {
+    "local": pgettext_lazy("resolution", "local"),
+    "remote": pgettext_lazy("resolution", "remote"),
+    "merged": pgettext_lazy("resolution", "merged"),
 }
 
 
@@ -80,14 +99,15 @@ def print_report(report: Report, stream: Any) -> None:
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column(_("model"), no_wrap=True)
         for name in columns:
-            table.add_column(_(name), justify="right", no_wrap=True)
+            table.add_column(str(COUNT_TITLES[name]), justify="right", no_wrap=True)
         table.add_column(_("through"), overflow="fold")
         for label in labels:
             numbers = [f"{counts[name].get(label, 0):,}" if counts[name].get(label) else "" for name in columns]
-            table.add_row(label, *numbers, ", ".join(report.why.get(label, ())))
+            ways = [str(WAYS.get(way, way)) for way in report.why.get(label, ())]
+            table.add_row(label, *numbers, ", ".join(ways))
         total = [f"{sum(counts[name].values()):,}" for name in columns]
         table.add_section()
-        table.add_row(_("all"), *total, "", style="bold")
+        table.add_row(pgettext("sum", "all"), *total, "", style="bold")
         console.print(table)
     for line in iter_notes(report):
         console.print(line, markup=False)
@@ -97,22 +117,27 @@ def iter_notes(report: Report) -> Iterator[str]:
     """What a person should know beside the counts, a line each."""
     for link, number in sorted(report.mentions.items()):
         model = link.rpartition(".")[0]
-        yield _("%(number)s %(model)s rows mention it; --own %(link)s takes them.") % {
-            "number": f"{number:,}",
-            "model": model,
-            "link": link,
-        }
+        yield ngettext(
+            "%(number)s %(model)s row mentions it; --own %(link)s takes it.",
+            "%(number)s %(model)s rows mention it; --own %(link)s takes them.",
+            number,
+        ) % {"number": f"{number:,}", "model": model, "link": link}
     for label, links in sorted(report.left_behind.items()):
         yield _("%(model)s objects are created without what hangs on them: %(links)s.") % {
             "model": label,
-            "links": ", ".join(f"{number:,} by {link}" for link, number in sorted(links.items())),
+            "links": ", ".join(
+                _("%(number)s by %(link)s") % {"number": f"{number:,}", "link": link}
+                for link, number in sorted(links.items())
+            ),
         }
     for warning in report.warnings:
-        yield _("Warning: %s") % warning
+        yield _("Warning: %(warning)s") % {"warning": warning}
     for conflict in report.conflicts[:50]:
         yield from iter_conflict_lines(conflict)
-    if len(report.conflicts) > 50:
-        yield _("… and %s more conflicts.") % f"{len(report.conflicts) - 50:,}"
+    more = len(report.conflicts) - 50
+    if more > 0:
+        text = ngettext("… and %(number)s more conflict.", "… and %(number)s more conflicts.", more)
+        yield text % {"number": f"{more:,}"}
     for failure in report.failures:
         natural_key = f" {failure['natural_key']}" if failure["natural_key"] else ""
         yield _("Failed: %(object)s: %(reason)s") % {
@@ -125,7 +150,7 @@ def iter_conflict_lines(conflict: Mapping[str, Any]) -> Iterator[str]:
     """A conflict: what it is, how it was resolved, and both sides field by field."""
     resolved = conflict["resolved"]
     yield _("Conflict (%(resolved)s): %(reason)s") % {
-        "resolved": resolved or _("not resolved"),
+        "resolved": RESOLUTIONS.get(resolved, _("not resolved")),
         "reason": conflict["reason"],
     }
     for name, (mine, theirs) in conflict["fields"].items():

@@ -28,19 +28,22 @@ from gestore_sync.translation import Counterparts
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """What the log keeps of a deleted object; see :mod:`gestore_sync.recording`."""
+    """What the log keeps of a deleted object; see :mod:`gestore_sync.recording`. ``mapped_only``: it was added after
+    the target was last told of it, so that only a row that is mapped to it can be its counterpart."""
 
     data: Mapping[str, Any]
     date: datetime
+    mapped_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RemovedMember:
-    """A member that an owner lost."""
+    """A member that an owner lost. ``mapped_only``: it had got it only after the target was last told of it."""
 
     membership: Membership
     owner: Ref
     member: Ref
+    mapped_only: bool = False
 
 
 class Tombstones:
@@ -82,7 +85,8 @@ class Tombstones:
             found = dict(self._iter_valid(model, mappings, get_layout(model)))
             self.doomed[model] = {mappings[key].target: Ref(model, key) for key in found}
             self.sent |= {Ref(model, key): sent for key, sent in found.items()}
-            self._left[model] = [key for key in keys if key not in mappings]
+            left = [key for key in keys if key not in mappings]
+            self._left[model] = [key for key in left if not self._deletions[Ref(model, key)].mapped_only]
 
     def _iter_valid(
         self, model: type[Model], mappings: Mapping[Key, IdMapping], layout: Layout
@@ -206,7 +210,10 @@ class Tombstones:
             return
         rows = get_queryset(own.model, self._target)
         rows = rows.filter(match(own.key_paths[0], [ends[0]]), match(other.key_paths[0], [ends[1]]))
-        for pk in rows.values_list("pk", flat=True):
+        found = list(rows.values_list("pk", flat=True))
+        if removed.mapped_only:
+            found = list(self._store.find_sources(own.model, found))
+        for pk in found:
             self.members.setdefault(own.model, {})[pk] = removed.owner
 
     def _find_end(self, ref: Ref, counterparts: Counterparts) -> Key | None:

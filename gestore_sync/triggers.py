@@ -20,6 +20,7 @@ from django.db import ProgrammingError, connections, router, transaction
 from django.db.models import Model
 
 from gestore_sync.captures import NAME_PATTERN, Capture, iter_captures
+from gestore_sync.entrysql import Table, quote
 from gestore_sync.exceptions import WrongSetting
 from gestore_sync.links import get_concrete
 from gestore_sync.models import ChangeLog
@@ -29,8 +30,12 @@ from gestore_sync.watching import Watched, find_watched
 SECONDS_KNOWN = 10
 """So long it is known which triggers a database has: another process may have migrated it."""
 
+INSTALL_HINT = 'Run: pip install "gestore-sync[triggers]"'
+
 LIVE_SQL = """
-    SELECT tgname FROM pg_trigger WHERE tgname ~ %s AND tgenabled IN ('O', 'A') AND pg_table_is_visible(tgrelid)
+    SELECT t.tgname FROM unnest(%s::text[], %s::text[]) AS wanted(name, table_name)
+    JOIN pg_trigger t ON t.tgname = wanted.name AND t.tgrelid = to_regclass(wanted.table_name)
+    WHERE t.tgenabled IN ('O', 'A')
 """
 INSTALLED_SQL = """
     SELECT p.proname, quote_ident(n.nspname), coalesce(obj_description(t.oid, 'pg_trigger'), '')
@@ -78,14 +83,22 @@ def find_captured(using: str) -> frozenset[type[Model]]:
     known = _known.get(place)
     if known is not None and known[0] > time.monotonic() and known[1] is watched:
         return known[2]
-    connection.ensure_connection()
-    with connection.wrap_database_errors, connection.connection.cursor() as cursor:
-        cursor.execute(LIVE_SQL, [NAME_PATTERN])
-        live = {name for (name,) in cursor.fetchall()}
-    names = {model: {capture.name for capture in iter_captures(model, watched)} for model in watched.models if live}
-    captured = frozenset(model for model, wanted in names.items() if wanted and wanted <= live)
+    by_model = {model: list(iter_captures(model, watched)) for model in watched.models}
+    live = find_live(using, [capture for captures in by_model.values() for capture in captures])
+    captured = frozenset(model for model, captures in by_model.items() if captures and live.issuperset(captures))
     _known[place] = (time.monotonic() + SECONDS_KNOWN, watched, captured)
     return captured
+
+
+def find_live(using: str, captures: Iterable[Capture]) -> set[Capture]:
+    """Those whose triggers a PostgreSQL database has, and fires."""
+    connection = connections[using]
+    by_name = {capture.name: capture for capture in captures}
+    tables = [connection.ops.quote_name(capture.table._meta.db_table) for capture in by_name.values()]
+    connection.ensure_connection()
+    with connection.wrap_database_errors, connection.connection.cursor() as cursor:
+        cursor.execute(LIVE_SQL, [list(by_name), tables])
+        return {by_name[name] for (name,) in cursor.fetchall()}
 
 
 def forget_captured(**kwargs: Any) -> None:
@@ -102,10 +115,7 @@ def find_missing_extra() -> str | None:
         import pgtrigger  # noqa: F401
         import psycopg  # noqa: F401
     except ImportError as error:
-        return (
-            f'GESTORE_SYNC["CAPTURE"] is "triggers", which needs django-pgtrigger and psycopg 3 ({error}). '
-            'Run: pip install "gestore-sync[triggers]"'
-        )
+        return f'GESTORE_SYNC["CAPTURE"] is "triggers", which needs django-pgtrigger and psycopg 3: {error}.'
     return None
 
 
@@ -133,8 +143,8 @@ def install_triggers(using: str, watched: Watched) -> None:
     if watched.models:
         prepare_connection(connections[using])
         for triggers in find_triggers(using, watched):
-            if install_some(using, triggers, installed):
-                wanted |= {trigger.capture.name for trigger in triggers}
+            install_some(using, triggers, installed)
+            wanted |= {trigger.capture.name for trigger in triggers}
     remove(using, [f"{schema}.{name}" for name, (schema, _) in installed.items() if name not in wanted])
     forget_captured()
 
@@ -143,7 +153,7 @@ def find_triggers(using: str, watched: Watched) -> list[list[Any]]:
     """The triggers of each watched model that has a table there. Raises :class:`WrongSetting`."""
     problem = find_missing_extra()
     if problem is not None:
-        raise WrongSetting(problem)
+        raise WrongSetting(f"{problem} {INSTALL_HINT}")
     from gestore_sync.triggersql import LogTrigger
 
     models = [model for model in watched.models if router.allow_migrate_model(using, model)]
@@ -166,10 +176,8 @@ def has_columns(captures: Iterable[Capture], tables: Any) -> bool:
     )
 
 
-def read_tables(using: str, models: Iterable[type[Model]]) -> dict[type[Model], Any]:
+def read_tables(using: str, models: Iterable[type[Model]]) -> dict[type[Model], Table]:
     """The tables of these models that can have triggers."""
-    from gestore_sync.entrysql import Table, quote
-
     connection = connections[using]
     asked = list(dict.fromkeys(models))
     found: dict[int, tuple[str, dict[str, str]]] = {}
@@ -181,28 +189,31 @@ def read_tables(using: str, models: Iterable[type[Model]]) -> dict[type[Model], 
     return {model: Table(*found[number]) for number, model in enumerate(asked, 1) if number in found}
 
 
-def install_some(using: str, triggers: Iterable[Any], installed: dict[str, tuple[str, str]]) -> bool:
-    """Install the triggers of one model; whether the database allows it."""
+def install_some(using: str, triggers: Iterable[Any], installed: dict[str, tuple[str, str]]) -> None:
+    """Install the triggers of one model, all or none; a warning tells where the database does not allow it."""
     from psycopg.errors import InsufficientPrivilege
 
+    missing = []
+    for trigger in triggers:
+        label = trigger.capture.model._meta.label
+        compiled = trigger.compile(trigger.capture.model)
+        if installed.get(trigger.capture.name, ("", ""))[1] != compiled.hash:
+            missing.append(compiled.install_sql)
+    if not missing:
+        return
     try:
         with transaction.atomic(using=using), connections[using].cursor() as cursor:
-            for trigger in triggers:
-                compiled = trigger.compile(trigger.capture.model)
-                if installed.get(trigger.capture.name, ("", ""))[1] != compiled.hash:
-                    cursor.execute(compiled.install_sql)
+            for statements in missing:
+                cursor.execute(statements)
     except ProgrammingError as error:
         if not isinstance(error.__cause__, InsufficientPrivilege):
             raise
-        label = trigger.capture.model._meta.label
         warnings.warn(
             f"The database {using!r} does not let us install triggers for {label}: {error}. Only what Django's signals "
             "tell of its changes is logged.".replace("\n", " "),
             RuntimeWarning,
             stacklevel=2,
         )
-        return False
-    return True
 
 
 def remove(using: str, functions: Iterable[str]) -> None:

@@ -18,7 +18,7 @@ from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, resolve, reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 from django.views.decorators.http import require_http_methods
 
 from gestore_sync import api
@@ -36,12 +36,12 @@ SHOWN_PROBLEMS = 100
 """So many conflicts, and so many failures, are shown of a run."""
 
 COUNT_TITLES = {
-    "created": gettext_lazy("Created"),
-    "updated": gettext_lazy("Updated"),
-    "unchanged": gettext_lazy("Unchanged"),
-    "matched": gettext_lazy("Matched"),
-    "deleted": gettext_lazy("Deleted"),
-    "skipped": gettext_lazy("Skipped"),
+    "created": pgettext_lazy("objects", "Created"),
+    "updated": pgettext_lazy("objects", "Updated"),
+    "unchanged": pgettext_lazy("objects", "Unchanged"),
+    "matched": pgettext_lazy("objects", "Matched"),
+    "deleted": pgettext_lazy("objects", "Deleted"),
+    "skipped": pgettext_lazy("objects", "Skipped"),
 }
 
 PROBLEM_TITLES = {"conflicts": gettext_lazy("Conflicts"), "failures": gettext_lazy("Failures")}

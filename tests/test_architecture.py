@@ -28,7 +28,8 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("links",),  # how models point at each other
     ("scope", "ordering", "watching"),  # what to follow, refer to, leave out; which model comes first; what is logged
     ("databases", "reading", "transactions", "schema"),  # everything that asks a database
-    ("generic", "changelog", "recording"),  # the change log, read and written
+    ("generic", "changelog", "disabling"),  # the change log, as it is read
+    ("recording",),  # and written
     ("muting", "captures"),
     ("entrysql",),
     ("triggersql",),
@@ -40,6 +41,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("writers.*",),
     ("writers",),
     ("mappings", "journal"),
+    ("runs",),
     ("adapters.trees",),
     ("adapters.nested", "adapters.materialized"),
     ("adapters.*",),
@@ -59,6 +61,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("api", "terminal"),  # the front door; how it is shown
     ("checks", "management.options", "migrations.*", "views"),
     ("apps", "management.commands.*", "", "admin", "urls"),
+    ("core",),  # the package under the name that django-synchro's users know
 )
 
 # The rooms that write rows, and those that may ask a writer to.
@@ -66,7 +69,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
 WRITING = (
     *("muting", "triggers"),
     *("executor", "mappings", "origins", "writers", "writers.*"),
-    *("changelog", "checkpoint", "ledger", "querysets", "recording", "resetting"),  # our own tables
+    *("changelog", "checkpoint", "ledger", "runs", "querysets", "recording", "resetting"),  # our own tables
 )
 USING_WRITERS = (*WRITING, "adapters.trees", "reservation", "journal")
 

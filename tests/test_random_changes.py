@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from datetime import timedelta
 from typing import Any
 
 from django.db import models
@@ -242,13 +243,20 @@ class World:
     # Runs
 
     def send(self) -> None:
-        """Send what one of the sites has."""
-        self.send_from(self.sites if self.prefix == "ours" else self.sites.back)
+        """Send what one of the sites has, in one way or another."""
+        ways: list[dict[str, bool]] = [{}, {"strict": True}, {"reconcile": True}, {"dry_run": True}]
+        self.send_from(self.sites if self.prefix == "ours" else self.sites.back, **ways[self.value])
+
+    def send_root(self) -> None:
+        """Send what changed in one article only."""
+        article = self.choose(Article, "title")
+        if article is not None:
+            self.send_from(self.sites if self.prefix == "ours" else self.sites.back, article, changes=True)
 
     @staticmethod
-    def send_from(sites: Sites) -> str:
+    def send_from(sites: Sites, *roots: models.Model, **options: Any) -> str:
         """Send, with nothing that fails; fields that different sites changed may be merged."""
-        report = sites.send()
+        report = sites.send(*roots, **options)
         assert (report.failures, report.get_unresolved()) == ([], [])
         for conflict in report.conflicts:
             is_disputed = rows(Product, sites.local).filter(pk=conflict["pk"], name__startswith="disputed").exists()
@@ -297,7 +305,7 @@ CHANGES.remove("send_from")
 
 
 @settings(
-    max_examples=12,
+    max_examples=6,
     deadline=None,
     phases=[Phase.explicit, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -311,13 +319,19 @@ CHANGES.remove("send_from")
             st.integers(0, 3),
         ),
         min_size=10,
-        max_size=60,
-    )
+        max_size=50,
+    ),
+    batch_size=st.sampled_from([1, 3, 10_000]),
+    retention=st.sampled_from([timedelta(), timedelta(days=30)]),
 )
-def test_two_sites_hold_the_same_after_any_changes(pair: Pair, changes: list[tuple[str, bool, int, int]]) -> None:
+def test_two_sites_hold_the_same_after_any_changes(
+    pair: Pair, changes: list[tuple[str, bool, int, int]], batch_size: int, retention: timedelta
+) -> None:
     with (
         rolled_back(pair.source, pair.target),
-        override_settings(SYNCHRO_MODELS=("logged",)),
+        override_settings(
+            SYNCHRO_MODELS=("logged",), GESTORE_SYNC={"BATCH_SIZE": batch_size, "LOG_RETENTION": retention}
+        ),
         ready(pair) as sites,
     ):
         world = World(sites)

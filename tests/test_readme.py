@@ -10,8 +10,9 @@ import shlex
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from argparse import Action
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -19,9 +20,14 @@ from typing import Any
 
 import pytest
 from django.apps import apps
-from django.core.management import BaseCommand, execute_from_command_line, load_command_class
+from django.contrib import admin
+from django.contrib.contenttypes.models import ContentType
+from django.core.management import BaseCommand, call_command, execute_from_command_line, load_command_class
+from django.db import connections, transaction
+from django.db.models.signals import post_save
 from django.test import override_settings
 from django.test.utils import isolate_apps
+from django.urls import path, reverse
 from docutils import nodes
 from docutils.core import publish_doctree
 
@@ -29,8 +35,11 @@ import gestore_sync
 from gestore_sync import exceptions
 from gestore_sync.adapters import Adapter
 from gestore_sync.conf import OPTIONS, find_setting_errors
+from gestore_sync.models import ChangeLog, SyncRun
 from gestore_sync.plan import Report
 from gestore_sync.progress import Progress
+from gestore_sync.triggers import forget_captured, update_triggers
+from gestore_sync.watching import get_watched
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.rst"
@@ -39,12 +48,15 @@ COMMANDS = [path.stem for path in (ROOT / "gestore_sync/management/commands").gl
 # What is read here is done on one campus site, in the order in which it stands in README.rst.
 STORY = (
     *("guide-sites", "guide-team", "guide-organization", "guide-scope", "settings-example", "settings-identity"),
-    *("conflict-push", "conflict-changes", "conflict-told", "prune-changes", "prune-push", "report-json", "api"),
-    "adapter",
+    *("conflict-push", "conflict-changes", "conflict-told", "prune-changes", "prune-push"),
+    *("settings-models", "not-logged", "log-changes", "log-send"),
+    *("log-trouble", "log-trouble-told", "log-mended", "log-mended-sent", "checkpoint", "checkpoint-again"),
+    *("report-json", "api", "overview", "adapter"),
 )
 FIRST_PUSH = ("first-install", "first-settings", "first-push")
-MODELS = ("natural-keys", "skip")
-OTHERS = ("make",)
+STEP = ("step-settings", "step-first")
+MODELS = ("natural-keys", "logged-managers", "skip")
+OTHERS = ("make", "settings-triggers", "receiver", "admin-urls", "copied", "synchro-references")
 
 
 @dataclass(frozen=True)
@@ -117,9 +129,6 @@ def is_same(shown: str, printed: str) -> bool:
 
 def play() -> None:
     """Play the blocks given on standard input; print what each of their parts printed and its exit code."""
-    import django
-
-    django.setup()
     done = []
     for language, text in json.load(sys.stdin):
         steps = [shlex.split(command) for command, _ in split_commands(text)] if language == "console" else [text]
@@ -135,7 +144,7 @@ def play_step(step: list[str] | str) -> tuple[str, int]:
                 execute_from_command_line(step)
             elif "(Adapter)" in step:
                 play_adapter(step)
-            elif "GESTORE_SYNC" in step:
+            elif step.startswith(("SYNCHRO_", "GESTORE_SYNC")):
                 play_settings(step)
             else:
                 exec(step, {})
@@ -190,8 +199,7 @@ def play_adapter(text: str) -> None:
         push()
 
 
-if __name__ == "__main__":
-    play()
+PLAY = "import django; django.setup(); from tests.test_readme import play; play()"
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +207,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[str,
     """What the blocks of the story print on a campus site of two SQLite files."""
     inherited = {name: value for name, value in os.environ.items() if name != "POSTGRES_URL"}
     done = subprocess.run(
-        [sys.executable, "-m", "tests.test_readme"],
+        [sys.executable, "-c", PLAY],
         cwd=ROOT,
         env={
             **inherited,
@@ -220,7 +228,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[str,
 
 
 def test_every_block_is_run_by_a_test() -> None:
-    assert set(BLOCKS) == {*STORY, *FIRST_PUSH, *MODELS, *OTHERS}
+    assert set(BLOCKS) == {*STORY, *FIRST_PUSH, *STEP, *MODELS, *OTHERS}
     assert len(list(DOCUMENT.findall(nodes.literal_block))) == len(BLOCKS)
 
 
@@ -232,7 +240,7 @@ def test_the_guide_shows_what_happens(name: str, story: dict[str, list[tuple[str
         assert code == 0, printed
         return
     for (command, shown), (printed, code) in zip(split_commands(block.text), story[name], strict=True):
-        fails = any(line.startswith("CommandError:") for line in shown)
+        fails = any(line.startswith("CommandError:") or "stays pending" in line for line in shown)
         assert code == int(fails), f"{command}\n{printed}"
         if shown:
             assert find_deviation(shown, printed) is None, f"{command}\n{printed}"
@@ -272,33 +280,78 @@ def test_json_has_the_keys_that_are_named(story: dict[str, list[tuple[str, int]]
     assert "error" in LITERALS
 
 
-def test_the_first_push_works_in_a_new_project(tmp_path: Path) -> None:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "POSTGRES_"))}
+@dataclass(frozen=True)
+class NewProject:
+    """A new project with the settings of some blocks, as the commands of the README find it."""
 
-    def run(*command: str) -> str:
-        arguments = [sys.executable, *command] if command[0] != "python" else [sys.executable, *command[1:]]
-        done = subprocess.run(arguments, cwd=tmp_path, env=environ, capture_output=True, text=True)
+    folder: Path
+
+    def run(self, *command: str) -> str:
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "POSTGRES_"))}
+        arguments = [sys.executable, *command[command[0] == "python" :]]
+        done = subprocess.run(arguments, cwd=self.folder, env=environ, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         return done.stdout
 
-    run("-m", "django", "startproject", "site_of_mine", str(tmp_path))
-    with (tmp_path / "site_of_mine" / "settings.py").open("a") as settings:
-        settings.write("\n" + BLOCKS["first-settings"].text)
-    (migrate, migrate_remote, plan, push) = [command for command, _ in split_commands(BLOCKS["first-push"].text)]
-    run(*shlex.split(migrate))
-    run(*shlex.split(migrate_remote))
-    with contextlib.closing(sqlite3.connect(tmp_path / "db.sqlite3")) as local, local:
-        local.execute("INSERT INTO auth_group (id, name) VALUES (1, 'editors')")
+    def execute(self, database: str, statement: str) -> list[Any]:
+        with contextlib.closing(sqlite3.connect(self.folder / database)) as connection, connection:
+            return connection.execute(statement).fetchall()
 
-    shown = run(*shlex.split(plan))
-    first = run(*shlex.split(push))
-    second = run(*shlex.split(push))
 
-    with contextlib.closing(sqlite3.connect(tmp_path / "remote.sqlite3")) as remote:
-        assert remote.execute("SELECT name FROM auth_group").fetchall() == [("editors",)]
+def start_project(folder: Path, *settings: str) -> NewProject:
+    project = NewProject(folder)
+    project.run("-m", "django", "startproject", "site_of_mine", str(folder))
+    with (folder / "site_of_mine" / "settings.py").open("a") as file:
+        file.writelines("\n" + BLOCKS[name].text + "\n" for name in settings)
+    return project
+
+
+def split_block(name: str) -> list[list[str]]:
+    return [shlex.split(command) for command, _ in split_commands(BLOCKS[name].text)]
+
+
+def test_the_first_push_works_in_a_new_project(tmp_path: Path) -> None:
+    project = start_project(tmp_path, "first-settings")
+    migrate, migrate_remote, plan, push = split_block("first-push")
+    project.run(*migrate)
+    project.run(*migrate_remote)
+    project.execute("db.sqlite3", "INSERT INTO auth_group (id, name) VALUES (1, 'editors')")
+
+    shown = project.run(*plan)
+    first = project.run(*push)
+    second = project.run(*push)
+
+    assert project.execute("remote.sqlite3", "SELECT name FROM auth_group") == [("editors",)]
     assert "Nothing was written" in shown
     assert "Synchronization performed successfully." in first
     assert "No changes since last synchronization." in second
+
+
+def test_two_sites_are_in_step_in_a_new_project(tmp_path: Path) -> None:
+    project = start_project(tmp_path, "first-settings", "step-settings")
+    migrate, migrate_remote, plan, begin, go_on = split_block("step-first")
+    project.run(*migrate)
+    project.run(*migrate_remote)
+    project.execute("db.sqlite3", "INSERT INTO auth_group (id, name) VALUES (7, 'there already')")
+
+    project.run("manage.py", "check", "--fail-level", "WARNING")
+    shown = project.run(*plan)
+    first = project.run(*begin)
+    before = project.execute("remote.sqlite3", "SELECT name FROM auth_group ORDER BY name")
+    idle = project.run(*go_on)
+    make_user = "from django.contrib.auth.models import Group, User; "
+    make_user += "User.objects.create(username='ann').groups.add(Group.objects.get())"
+    project.run("manage.py", "shell", "-c", make_user)
+    second = project.run(*go_on)
+
+    assert "Nothing was written" in shown
+    assert before == [("there already",)]
+    assert "Synchronization performed successfully." in first
+    assert "No changes since last synchronization." in idle
+    assert "Synchronization performed successfully." in second
+    users = "SELECT u.username, g.name FROM auth_user u JOIN auth_user_groups m ON m.user_id = u.id "
+    users += "JOIN auth_group g ON g.id = m.group_id"
+    assert project.execute("remote.sqlite3", users) == [("ann", "there already")]
 
 
 def test_the_first_push_takes_ten_lines() -> None:
@@ -309,8 +362,9 @@ def test_what_is_installed_is_this_package_and_its_extra() -> None:
     [(command, _)] = split_commands(BLOCKS["first-install"].text)
 
     assert command == "python -m pip install path/to/checkout"
-    assert "'path/to/checkout[postgres]'" in LITERALS
-    assert re.search(r"^postgres =$", (ROOT / "setup.cfg").read_text(), re.MULTILINE)
+    for extra in ("postgres", "triggers"):
+        assert f"'path/to/checkout[{extra}]'" in LITERALS
+        assert re.search(rf"^{extra} =$", (ROOT / "setup.cfg").read_text(), re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", [command for command, _ in split_commands(BLOCKS["make"].text)])
@@ -343,6 +397,19 @@ def test_the_example_of_natural_keys_makes_natural_keys() -> None:
 
 
 @isolate_apps("testproject.campus")
+def test_the_example_of_logged_managers_makes_managers_that_log() -> None:
+    defined = make_models("logged-managers")
+
+    sensor, reading = defined["Sensor"], defined["Reading"]
+
+    assert isinstance(sensor.objects, gestore_sync.NaturalManager)
+    assert isinstance(reading.objects.all(), defined["ReadingQuerySet"])
+    for model in (sensor, reading):
+        assert isinstance(model.objects.all(), gestore_sync.LoggedQuerySetMixin)
+        assert model.check(databases=[]) == []
+
+
+@isolate_apps("testproject.campus")
 def test_the_example_of_skipped_fields_names_fields() -> None:
     model = make_models("skip")["Machine"]
 
@@ -369,66 +436,375 @@ def test_every_method_of_an_adapter_is_named() -> None:
     assert sorted(row[0].astext() for row in find_table("method")) == sorted(methods)
 
 
-@pytest.mark.parametrize("name", ["settings-example", "settings-identity"])
+@pytest.mark.django_db(databases=["default", "remote", "pg_local", "pg_remote"])
+@pytest.mark.parametrize("name", ["settings-example", "settings-identity", "settings-models", "settings-triggers"])
 def test_the_examples_of_settings_are_right(name: str) -> None:
     given: dict[str, Any] = {}
     exec(BLOCKS[name].text, given)
 
-    with override_settings(GESTORE_SYNC=given["GESTORE_SYNC"]):
+    with override_settings(**{key: value for key, value in given.items() if key.isupper()}):
         assert find_setting_errors() == []
+        watched = {model._meta.label for model in get_watched().models}
+
+    expected = {"campus.Course_tags", "sites.Site", "auth.User", "auth.Group", "auth.User_groups"}
+    assert name != "settings-models" or expected < watched
+
+
+def test_the_overview_tells_that_nothing_is_left(story: dict[str, list[tuple[str, int]]]) -> None:
+    [(printed, _)] = story["overview"]
+
+    assert printed.splitlines()[:2] == ["No changes since last synchronization.", "remote {} "]
+
+
+@pytest.mark.django_db(databases=["default", "remote"])
+def test_the_example_of_a_receiver_makes_one_certificate_on_each_side() -> None:
+    campus = apps.get_app_config("campus")
+    enrolment, certificate = campus.get_model("Enrolment"), campus.get_model("Certificate")
+    now = datetime.datetime.now(datetime.UTC)
+    defined: dict[str, Any] = {"__name__": "testproject.campus.receivers"}
+    exec(BLOCKS["receiver"].text, defined)
+    try:
+        with override_settings(SYNCHRO_MODELS=["campus"]):
+            school = campus.get_model("Organization").objects.create(code="acme", name="Acme", created=now)
+            course = school.courses.create(code="1", title="One")
+            person = campus.get_model("Person").objects.create(email="ann@example.com", joined=now)
+            enrolment.objects.create(course=course, person=person, enrolled_at=now, progress=100)
+            report = gestore_sync.api.synchronize()
+    finally:
+        post_save.disconnect(defined["certify"], sender=enrolment)
+
+    assert (report.failures, report.conflicts) == ([], [])
+    assert certificate.objects.using("remote").get().serial == certificate.objects.using("default").get().serial
+
+
+def test_the_page_is_where_the_example_includes_it() -> None:
+    urls = ModuleType("urls_of_the_example")
+    urls.urlpatterns = [path("admin/", admin.site.urls)]  # type: ignore[attr-defined]
+    exec(BLOCKS["admin-urls"].text, vars(urls))
+
+    assert reverse("synchro:synchro", urlconf=urls) == "/synchro/"
+    assert "synchro:synchro" in LITERALS
+    assert f"gestore_sync.{SyncRun._meta.permissions[0][0]}" in LITERALS
+
+
+@pytest.mark.django_db(databases=["default", "remote"])
+@override_settings(SYNCHRO_MODELS=["campus"])
+def test_a_copy_becomes_a_site_of_its_own() -> None:
+    origins = apps.get_model("gestore_sync.Origin").objects
+    make_organization("remote")
+    before = origins.using("default").get(is_own=True).uuid
+    origins.using("remote").filter(is_own=True).update(uuid=before)
+    make_organization("default")
+    with pytest.raises(exceptions.WrongDatabase):
+        gestore_sync.api.synchronize()
+
+    exec(BLOCKS["copied"].text, {})
+    nothing = gestore_sync.api.synchronize()
+    change("default")
+    gestore_sync.api.synchronize()
+
+    assert origins.using("default").get(is_own=True).uuid != before
+    assert nothing.message == "No changes since last synchronization."
+    assert read_name("remote") == "changed in default"
+
+
+@pytest.mark.django_db(databases=["default", "remote"])
+def test_what_django_synchro_knew_is_taken_over() -> None:
+    product = apps.get_model("logged.Product")
+    mine = [product.objects.using("default").create(name=name) for name in ("a", "b")]
+    product.objects.using("remote").create(name="theirs")
+    theirs = [product.objects.using("remote").create(name=name) for name in ("a", "b")]
+    content_type = apps.get_model("contenttypes.ContentType").objects.get_for_model(product).pk
+    with connections["default"].cursor() as cursor:
+        cursor.execute(
+            "CREATE TABLE synchro_reference (id integer PRIMARY KEY, content_type_id integer, "
+            "local_object_id varchar(20), remote_object_id varchar(20))"
+        )
+        for number, (local, remote) in enumerate(zip(mine, theirs, strict=True)):
+            row = [number, content_type, str(local.pk), str(remote.pk)]
+            cursor.execute("INSERT INTO synchro_reference VALUES (%s, %s, %s, %s)", row)
+
+    for _ in range(2):
+        exec(BLOCKS["synchro-references"].text, {})
+    with override_settings(SYNCHRO_MODELS=[("logged", "Product")]):
+        report = gestore_sync.api.synchronize(reconcile=True)
+        mine[0].delete()
+        gestore_sync.api.synchronize()
+
+    assert not report.created
+    assert sorted(product.objects.using("remote").values_list("name", flat=True)) == ["b", "theirs"]
+
+
+def test_what_came_in_the_place_of_django_synchro_can_be_imported() -> None:
+    places = [row[1].astext() for row in find_table("django-synchro") if row[0].astext().startswith("from ")]
+
+    assert len(places) == 8
+    for place in places:
+        exec(place, {})
+        if place.startswith("from gestore_sync import"):
+            exec(place.replace("gestore_sync", "gestore_sync.core"), {})
 
 
 # What is told of
 
 
 def find_outcomes() -> list[Any]:
-    """``(situation, policy, who wins)`` of each cell of the table of conflicts."""
-    title = "since the last push"
+    """``(roots, situation, policy, who is later, who wins)`` of each cell of the table of conflicts.
+
+    Where the later one wins, there are three: the later one is the source, or the target, or the target logs nothing.
+    A push of roots knows nothing of deletions, nor does anybody of one that the target has not logged.
+    """
+    title = "since both were last in step"
     policies = find_table(title, with_title=True)[0][1:]
-    return [
-        pytest.param(row[0].astext(), policy.astext(), cell.astext(), id=f"{row[0].astext()}-{policy.astext()}")
-        for row in find_table(title)
-        for policy, cell in zip(policies, row[1:], strict=True)
-    ]
+    found = []
+    for row in find_table(title):
+        for policy, cell in zip(policies, row[1:], strict=True):
+            outcomes = {"target": cell.astext(), "source": cell.astext()}
+            if cell.astext() == "the later":
+                outcomes = {"target": "target", "source": "source", "nobody knows": "source"}
+            steps = SITUATIONS[row[0].astext()]
+            for later, outcome in outcomes.items():
+                values = (row[0].astext(), policy.astext(), later, outcome)
+                if later != "nobody knows" or steps[1] is not delete:
+                    found.append(pytest.param([], *values, id=f"log-{'-'.join(values)}"))
+                if delete not in steps:
+                    found.append(
+                        pytest.param(["campus.Organization.code=acme"], *values, id=f"root-{'-'.join(values)}")
+                    )
+    return found
 
 
-def change(using: str, name: str) -> None:
-    apps.get_model("campus.Organization").objects.using(using).update(name=name)
+def find_organization(using: str) -> Any:
+    return apps.get_model("campus.Organization").objects.using(using).first()
 
 
-def make_organization(using: str, name: str) -> None:
+def read_name(using: str) -> str | None:
+    found = find_organization(using)
+    return None if found is None else found.name
+
+
+def make_organization(using: str) -> None:
     model = apps.get_model("campus.Organization")
-    model.objects.using(using).create(code="acme", name=name, created=datetime.datetime.now(datetime.UTC))
+    model(code="acme", name=f"first of {using}", created=datetime.datetime.now(datetime.UTC)).save(using=using)
+
+
+def touch(using: str) -> None:
+    find_organization(using).save()
+
+
+def change(using: str) -> None:
+    found = find_organization(using)
+    found.name = f"changed in {using}"
+    found.save()
+
+
+def delete(using: str) -> None:
+    find_organization(using).delete()
+
+
+SITUATIONS: dict[str, tuple[Callable[[str], None], Callable[[str], None]]] = {
+    "only the source changed a field": (change, touch),
+    "only the target changed it": (touch, change),
+    "both changed it": (change, change),
+    "first contact, and it differs": (make_organization, make_organization),
+    "the source deleted it, the target changed it": (delete, change),
+    "the source changed it, the target deleted it": (change, delete),
+}
 
 
 @pytest.mark.django_db(databases=["default", "remote"])
-@pytest.mark.parametrize(("situation", "policy", "outcome"), find_outcomes())
-def test_the_table_of_conflicts_is_right(situation: str, policy: str, outcome: str) -> None:
-    root = "campus.Organization.code=acme"
-    make_organization("default", "ours")
-    if situation.startswith("first contact"):
-        make_organization("remote", "theirs")
-    else:
-        gestore_sync.api.synchronize([root])
-        steps = {
-            "only the source changed a field": ["default"],
-            "only the target changed it": ["remote"],
-            "both changed it": ["default", "remote"],
-        }
-        for using in steps[situation]:
-            change(using, "of the source" if using == "default" else "of the target")
+@override_settings(SYNCHRO_MODELS=["campus"])
+@pytest.mark.parametrize(("roots", "situation", "policy", "later", "outcome"), find_outcomes())
+def test_the_table_of_conflicts_is_right(
+    roots: list[str], situation: str, policy: str, later: str, outcome: str
+) -> None:
+    steps = SITUATIONS[situation]
+    if steps != (make_organization, make_organization):
+        make_organization("default")
+        gestore_sync.api.synchronize()
+    sides = dict(zip(("default", "remote"), steps, strict=True))
+    for using in ["default", "remote"] if later == "target" else ["remote", "default"]:
+        sides[using](using)
+    if later == "nobody knows":
+        ChangeLog.objects.using("remote").all().delete()
     before = {using: read_name(using) for using in ("default", "remote")}
 
-    with pytest.raises(exceptions.UnresolvedConflicts) if outcome == "conflict" else contextlib.nullcontext():
-        gestore_sync.api.synchronize([root], on_conflict=policy)
+    with pytest.raises(exceptions.UnresolvedConflicts) if outcome == "conflict" and roots else contextlib.nullcontext():
+        report = gestore_sync.api.synchronize(roots, on_conflict=policy)
+        assert bool(report.get_unresolved()) == (outcome == "conflict")
 
     assert read_name("default") == before["default"]
     assert read_name("remote") == before["default" if outcome == "source" else "remote"]
     assert before["default"] != before["remote"]
 
 
-def read_name(using: str) -> str:
-    return apps.get_model("campus.Organization").objects.using(using).get().name
+@dataclass(frozen=True)
+class Scene:
+    """A database with one object of each watched model. Most acts are done to ``model``; ``name`` is a number of it."""
+
+    using: str
+    model: Any
+    name: str
+
+    def get_rows(self, label: str = "") -> Any:
+        model = apps.get_model(f"logged.{label}") if label else self.model
+        return model.objects.using(self.using)
+
+    def get(self, label: str = "") -> Any:
+        return self.get_rows(label).get()
+
+    def save(self, label: str = "", name: str = "") -> None:
+        found = self.get(label)
+        setattr(found, name or self.name, 2)
+        found.save()
+
+    def update_in_bulk(self) -> None:
+        found = self.get()
+        setattr(found, self.name, 2)
+        self.get_rows().bulk_update([found], [self.name])
+
+    def load(self) -> None:
+        fields = {"name": "loaded", "code": "loaded"}
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump([{"model": self.model._meta.label_lower, "fields": fields}], file)
+            file.flush()
+            call_command("loaddata", file.name, database=self.using, ignore=True, verbosity=0)
+
+    def add_member(self) -> None:
+        tag = apps.get_model("logged.Tag")(name="new")
+        tag.save(using=self.using)
+        self.get("Article").tags.add(tag)
+
+    def get_members(self) -> Any:
+        return self.get_rows("Article").model.tags.through.objects.using(self.using)
+
+    def execute(self) -> None:
+        with connections[self.using].cursor() as cursor:
+            cursor.execute(f"UPDATE {self.model._meta.db_table} SET {self.name} = 2")
+
+    def change_unlogged(self) -> None:
+        with gestore_sync.DisableSynchroLog():
+            self.save()
+            self.execute()
+            self.get_rows().update(**{self.name: 3})
+            self.get("Article").tags.clear()
+
+
+OF_MEMBERS = ("logged.Article", "logged.Article_tags")
+
+# By what the table of what is caught says: what is done, and one of which labels must be told of (default: the model).
+ACTS: dict[str, list[tuple[Callable[[Scene], object], tuple[str, ...]]]] = {
+    "save(), create(), get_or_create(), the admin": [
+        (lambda scene: scene.save(), ()),
+        (lambda scene: scene.get_rows().create(**{scene.name: 7}), ()),
+        (lambda scene: scene.get_rows().get_or_create(**{scene.name: 8}), ()),
+    ],
+    "save() of a proxy or a multi-table child": [
+        (lambda scene: scene.save("Offer", "price"), ("logged.Product",)),
+        (lambda scene: scene.save("Opera", "seats"), ("logged.Theatre",)),
+    ],
+    "delete(), and what it cascades to": [
+        (lambda scene: scene.get().delete(), ()),
+        (lambda scene: scene.get_rows().all().delete(), ()),
+        (lambda scene: scene.get("Shelf").delete(), ("logged.Book",)),
+    ],
+    "add(), remove(), set(), clear() of many-to-many": [
+        (lambda scene: scene.add_member(), OF_MEMBERS),
+        (lambda scene: scene.get("Article").tags.remove(scene.get("Tag")), OF_MEMBERS),
+        (lambda scene: scene.get("Article").tags.set([]), OF_MEMBERS),
+        (lambda scene: scene.get("Tag").articles.clear(), OF_MEMBERS),
+    ],
+    "loaddata": [(lambda scene: scene.load(), ())],
+    "update()": [(lambda scene: scene.get_rows().update(**{scene.name: 2}), ())],
+    "bulk_create()": [(lambda scene: scene.get_rows().bulk_create([scene.model()]), ())],
+    "bulk_update()": [(lambda scene: scene.update_in_bulk(), ())],
+    "_raw_delete()": [(lambda scene: scene.get_rows().all()._raw_delete(scene.using), ())],
+    "through.objects of an automatic many-to-many table": [
+        (lambda scene: scene.get_members().all().delete(), OF_MEMBERS),
+        (lambda scene: scene.get_members().all()._raw_delete(scene.using), OF_MEMBERS),
+    ],
+    "raw SQL, other programs": [(lambda scene: scene.execute(), ())],
+    "anything inside DisableSynchroLog": [(lambda scene: scene.change_unlogged(), ())],
+}
+
+
+def find_catches() -> list[Any]:
+    """``(what happens, by what it is caught, whether it is)`` of each cell of the table of what is caught."""
+    title = "what happens"
+    ways = [entry.astext() for entry in find_table(title, with_title=True)[0][1:]]
+    return [
+        pytest.param(row[0].astext(), way, cell.astext() == "yes", id=f"{row[0].astext()}-{way}")
+        for row in find_table(title)
+        for way, cell in zip(ways, row[1:], strict=True)
+    ]
+
+
+@pytest.fixture
+def watched() -> Iterator[None]:
+    """Some models are watched; no trigger and no content type is remembered when the test ends."""
+    models = ("logged", "Product", "Reading", "Theatre", "Article", "Tag", "Shelf", "Book")
+    with override_settings(SYNCHRO_MODELS=[models]):
+        ContentType.objects.clear_cache()
+        yield
+    forget_captured()
+    ContentType.objects.clear_cache()
+
+
+@pytest.mark.django_db(databases=["default", "remote", "pg_local"])
+@pytest.mark.parametrize(("what", "way", "is_caught"), find_catches())
+def test_the_table_of_what_is_caught_is_right(what: str, way: str, is_caught: bool, watched: None) -> None:
+    using = "pg_local" if way == "triggers" else "default"
+    for act, labels in ACTS[what]:
+        with undone(using), undone("remote"):
+            assert is_told(act, labels, way, using) == is_caught
+
+
+@contextlib.contextmanager
+def undone(using: str) -> Iterator[None]:
+    with transaction.atomic(using=using):
+        yield
+        transaction.set_rollback(True, using=using)
+
+
+def is_told(act: Callable[[Scene], object], labels: tuple[str, ...], way: str, using: str) -> bool:
+    """Whether the log tells of an act; for ``--reconcile``: whether a run finds it that no entry tells of."""
+    scene = Scene(using, apps.get_model("logged.Product"), "price")
+    if way == "LoggedManager":
+        scene = Scene(using, apps.get_model("logged.Reading"), "value")
+    labels = labels or (scene.model._meta.label,)
+    make_objects(scene)
+    with override_settings(GESTORE_SYNC={"CAPTURE": "triggers" if way == "triggers" else "signals"}):
+        update_triggers(using)
+        if way == "--reconcile":
+            gestore_sync.api.synchronize()
+        take_log(using)
+        act(scene)
+        told = take_log(using)
+    if way != "--reconcile":
+        return bool(told & set(labels))
+    report = gestore_sync.api.synchronize(reconcile=True)
+    written = report.created + report.updated + report.deleted
+    return any(written[label] for label in labels)
+
+
+def make_objects(scene: Scene) -> None:
+    logged = apps.get_app_config("logged")
+    shelf, tag = logged.get_model("Shelf")(), logged.get_model("Tag")(name="old")
+    article = logged.get_model("Article")()
+    objects = [shelf, tag, article, logged.get_model("Product")(), logged.get_model("Opera")()]
+    if not isinstance(objects[3], scene.model):
+        objects.append(scene.model(code="old"))
+    for instance in objects:
+        instance.save(using=scene.using)
+    logged.get_model("Book")(shelf=shelf).save(using=scene.using)
+    article.tags.add(tag)
+
+
+def take_log(using: str) -> set[str]:
+    """The labels of the models that the log tells of. It is empty afterwards."""
+    entries = list(ChangeLog.objects.using(using))
+    ChangeLog.objects.using(using).all()._raw_delete(using)
+    return {entry.content_type.model_class()._meta.label for entry in entries}
 
 
 @pytest.mark.parametrize("name", ["README.rst", "CHANGES.rst"])
@@ -472,8 +848,9 @@ def test_every_setting_is_named_with_its_default() -> None:
         for key, option in OPTIONS.items()
     }
 
-    assert named == defaults
-    assert "SYNCHRO_REMOTE" in LITERALS
+    assert named == {key: default.removeprefix("datetime.") for key, default in defaults.items()}
+    assert {"SYNCHRO_REMOTE", "SYNCHRO_MODELS", "SYNCHRO_SKIP"} <= LITERALS
+    assert {"SYNCHRO_ALLOW_RESET = False", "SYNCHRO_DEBUG = True"} <= LITERALS
 
 
 def test_every_error_is_named() -> None:

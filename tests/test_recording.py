@@ -11,6 +11,7 @@ from django.core import checks, serializers
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import connections, models, transaction
+from django.db.models.functions import Upper
 from django.db.models.signals import post_save
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -495,6 +496,16 @@ def test_a_content_type_that_is_missing_is_no_obstacle(using: str) -> None:
     assert actions(using, Product) == [ADDITION]
 
 
+def test_values_that_the_database_computes_do_no_harm(using: str) -> None:
+    country = add(Country, using, code="pl")
+    country.code = Upper("code")
+    country.save()
+
+    country.delete()
+
+    assert actions(using, Country) == [ADDITION, CHANGE, DELETION]
+
+
 def test_a_save_that_fails_by_itself_leaves_nothing_in_the_log(using: str) -> None:
     add(Reading, using, code="a")
 
@@ -535,6 +546,14 @@ def test_an_update_of_what_it_is_filtered_by_is_logged(using: str) -> None:
     Reading.objects.using(using).filter(code="a").update(code="z")
 
     assert keys_of(using, CHANGE) == [str(first.pk)]
+
+
+def test_what_such_a_manager_saves_and_deletes_one_by_one_is_logged_once(using: str) -> None:
+    reading = Reading.objects.using(using).create(code="a")
+    change(reading, value=1)
+    reading.delete()
+
+    assert actions(using, Reading) == [ADDITION, CHANGE, DELETION]
 
 
 def test_an_update_that_finds_no_row_is_not_logged(using: str) -> None:

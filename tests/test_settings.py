@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -33,6 +34,8 @@ WRONG_VALUES: dict[str, list[Any]] = {
     ],
     "SIGNALS": ["loud", "", None, True, {"*": "loud"}, {"campus.Course": None}, {1: "raw"}],
     "ADAPTERS": ["shop.adapters.ShelfAdapter", None, [1], [object]],
+    "CAPTURE": ["pigeons", "", None, True, ["triggers"]],
+    "LOG_RETENTION": [30, -1, "30 days", timedelta(days=-1), True],
     "BATCH_SIZE": [0, -1, "10", 1.5, None, True],
 }
 RIGHT_VALUES: dict[str, list[Any]] = {
@@ -44,6 +47,8 @@ RIGHT_VALUES: dict[str, list[Any]] = {
     "IDENTITY": [{}, {"campus.Course": ["organization", "code"]}, {"campus.Course": ("code",)}],
     "SIGNALS": ["raw", "save", "none", {}, {"*": "none", "campus.Course": "save"}],
     "ADAPTERS": [[], ("gestore_sync.adapters.mptt.MPTTAdapter",)],
+    "CAPTURE": ["signals", "triggers"],
+    "LOG_RETENTION": [None, timedelta(), timedelta(days=365)],
     "BATCH_SIZE": [1, 10_000],
 }
 

@@ -4,6 +4,7 @@ import datetime as dt
 import io
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -206,6 +207,21 @@ def test_primary_keys_of_several_parts_travel(sites: Sites) -> None:
 
 
 @crossed
+def test_a_primary_key_may_be_given_in_any_form(sites: Sites) -> None:
+    ticket = add(Ticket, sites.local, id="6ba7b8109dad11d180b400c04fd430c8", title="a")
+    product = add(Product, sites.local, pk="7", name="lamp")
+
+    sites.send()
+    change(ticket, title="b")
+    change(product, price=1)
+    sites.send()
+
+    assert [str(pk) for pk in sites.arrived(Ticket, "pk")] == ["6ba7b810-9dad-11d1-80b4-00c04fd430c8"]
+    assert sites.arrived(Ticket, "title") == ["b"]
+    assert sites.arrived(Product, "name", "price") == [("lamp", 1)]
+
+
+@crossed
 def test_what_is_saved_through_a_proxy_arrives(sites: Sites, settings: Any) -> None:
     settings.SYNCHRO_MODELS = (("logged", "product"),)
     offer = add(Offer, sites.local, name="lamp")
@@ -251,6 +267,26 @@ def test_generic_keys_lead_to_the_same_object(sites: Sites) -> None:
     sites.send()
 
     assert sites.there(Comment).get().subject == sites.there(Product).get(name="ours")
+
+
+def test_what_is_done_in_bulk_arrives(sites: Sites) -> None:
+    readings = Reading.objects.using(sites.local)
+    readings.bulk_create([Reading(code=code) for code in "abcd"])
+    sites.send()
+    assert sites.arrived(Reading, "code") == ["a", "b", "c", "d"]
+
+    readings.filter(code__in="ab").update(value=1)
+    third = readings.get(code="c")
+    third.value = 2
+    readings.bulk_update([third], ["value"])
+    readings.filter(code="d")._raw_delete(sites.local)
+    sites.send()
+    assert sites.arrived(Reading, "code", "value") == [("a", 1), ("b", 1), ("c", 2)]
+
+    readings.filter(code__in="ab").delete()
+    sites.send()
+    assert sites.arrived(Reading, "code") == ["c"]
+    sites.send_nothing()
 
 
 # Repeated changes of one object
@@ -383,6 +419,44 @@ def test_two_objects_that_trade_a_unique_value_both_arrive(sites: Sites) -> None
     sites.send()
 
     assert sites.arrived(Reading, "code", "value") == [("a", 2), ("b", 1)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+@crossed
+def test_small_batches_bring_the_same(sites: Sites, settings: Any, batch_size: int) -> None:
+    settings.GESTORE_SYNC = {"BATCH_SIZE": batch_size}
+    shelves = [add(Shelf, sites.local, name=name) for name in "abc"]
+    books = [add(Book, sites.local, shelf=shelf, title=title) for shelf in shelves for title in "xy"]
+    article, *_ = make_article(sites)
+    for book in books[:4]:
+        change(book, text="new")
+    for book in books[4:]:
+        book.delete()
+    article.tags.clear()
+    add(Reading, sites.local, code="a").delete()
+    for code in "abc":
+        add(Reading, sites.local, code=code)
+
+    sites.send()
+
+    names = ("shelf__name", "title", "text")
+    assert sites.arrived(Book, *names) == [(shelf, title, "new") for shelf in "ab" for title in "xy"]
+    assert sites.arrived(Reading, "code") == ["a", "b", "c"]
+    assert tags_there(sites) == []
+    sites.send_nothing()
+
+
+@crossed
+def test_a_unique_value_passes_from_a_deleted_object_to_a_new_one(sites: Sites) -> None:
+    old = add(Reading, sites.local, code="a", value=1)
+    sites.send()
+    old.delete()
+    add(Reading, sites.local, code="a", value=2)
+
+    sites.send()
+
+    assert sites.arrived(Reading, "code", "value") == [("a", 2)]
+    sites.send_nothing()
 
 
 # What an object needs
@@ -736,6 +810,41 @@ def test_an_object_goes_by_its_nested_key_though_the_parent_went_with_it(sites: 
     assert sites.arrived(Country, "code") == ["de"]
 
 
+def test_an_object_of_which_little_was_read_is_deleted_by_its_key(sites: Sites) -> None:
+    with DisableSynchroLog():
+        for using in (sites.local, sites.remote):
+            add(Country, using, code="pl", name="Polska")
+
+    Country.objects.using(sites.local).only("name").get().delete()
+    sites.send()
+
+    assert sites.arrived(Country) == []
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_a_key_that_two_objects_of_the_remote_have_is_a_conflict_and_no_guess(sites: Sites, is_deleted: bool) -> None:
+    with DisableSynchroLog():
+        for code in ("pl", "pl"):
+            add(Country, sites.remote, code=code, name="theirs")
+        add(Country, sites.local, code="unknown")
+        country = add(Country, sites.local, code="pl", name="ours")
+    pk = str(country.pk)
+    if is_deleted:
+        country.delete()
+    else:
+        country.save()
+    add(Tag, sites.local, name="good")
+
+    report = sites.send()
+
+    assert sites.arrived(Country, "code", "name") == [("pl", "theirs"), ("pl", "theirs")]
+    assert sites.arrived(Tag, "name") == ["good"]
+    (problem,) = [*report.get_unresolved(), *report.failures]
+    assert (problem["model"], problem["pk"]) == ("logged.Country", pk)
+    assert all(f"logged.Country.{there.pk}" in problem["reason"] for there in sites.there(Country))
+    assert sites.get_pending() == {"logged.Country": 1}
+
+
 def test_an_object_that_was_never_sent_and_has_no_key_is_not_deleted(sites: Sites) -> None:
     with DisableSynchroLog():
         add(Product, sites.remote, name="lamp")
@@ -973,7 +1082,84 @@ def test_of_two_sites_that_send_to_a_third_the_newer_change_wins(settings: Any) 
     forget_caches()
 
 
+def move_apart(sites: Sites, *, local: dt.datetime, remote: dt.datetime) -> None:
+    """Let the last entries of both logs be of these moments."""
+    for using, moment in ((sites.local, local), (sites.remote, remote)):
+        date_log(using, moment, pk=ChangeLog.objects.using(using).latest("pk").pk)
+
+
+SOONER, LATER = ago(seconds=-60), ago(seconds=-120)
+
+
+@pytest.mark.parametrize(
+    ("policy", "is_older", "is_kept"),
+    [("newer", True, True), ("newer", False, False), ("local", True, False), ("remote", False, True)],
+)
+def test_an_object_that_was_deleted_here_and_changed_there_is_decided_by_the_policy(
+    sites: Sites, policy: str, is_older: bool, is_kept: bool
+) -> None:
+    product = add(Product, sites.local, name="lamp")
+    sites.send()
+    product.delete()
+    change(sites.there(Product).get(), text="theirs")
+    move_apart(sites, local=SOONER if is_older else LATER, remote=LATER if is_older else SOONER)
+
+    report = sites.send(on_conflict=policy)
+
+    assert sites.arrived(Product, "text") == (["theirs"] if is_kept else [])
+    assert [conflict["resolved"] for conflict in report.conflicts] == ["remote" if is_kept else "local"]
+    assert sites.get_pending() == {}
+    sites.send_nothing(on_conflict=policy)
+
+
+@pytest.mark.parametrize(
+    ("policy", "is_older", "is_there"),
+    [("newer", True, False), ("newer", False, True), ("local", True, True), ("remote", False, False)],
+)
+def test_an_object_that_was_changed_here_and_deleted_there_is_decided_by_the_policy(
+    sites: Sites, policy: str, is_older: bool, is_there: bool
+) -> None:
+    product = add(Product, sites.local, name="lamp")
+    sites.send()
+    change(product, text="ours")
+    sites.there(Product).get().delete()
+    move_apart(sites, local=SOONER if is_older else LATER, remote=LATER if is_older else SOONER)
+
+    sites.send(on_conflict=policy)
+
+    assert sites.arrived(Product, "text") == (["ours"] if is_there else [])
+    assert sites.get_pending() == {}
+    sites.send_nothing(on_conflict=policy)
+
+
 # Conflicts that no policy resolves
+
+
+@crossed
+def test_first_contact_with_other_content_under_fail_stays_pending(sites: Sites) -> None:
+    both_sides(sites, local=ago(hours=1), remote=ago(hours=2))
+    add(Tag, sites.local, name="good")
+
+    report = sites.send(on_conflict="fail")
+
+    assert [conflict["model"] for conflict in report.get_unresolved()] == ["logged.Country"]
+    assert (sites.arrived(Country, "name"), sites.arrived(Tag, "name")) == (["theirs"], ["good"])
+    assert sites.get_pending() == {"logged.Country": 1}
+
+
+@crossed
+def test_a_deletion_of_what_the_remote_changed_under_fail_stays_pending(sites: Sites) -> None:
+    product = add(Product, sites.local, name="lamp")
+    sites.send()
+    change(sites.there(Product).get(), text="theirs")
+    pk = product.pk
+    product.delete()
+
+    report = sites.send(on_conflict="fail")
+
+    assert [conflict["pk"] for conflict in report.get_unresolved()] == [str(pk)]
+    assert sites.arrived(Product, "text") == ["theirs"]
+    assert sites.get_pending() == {"logged.Product": 1}
 
 
 def test_a_conflict_under_fail_stays_pending_and_the_rest_arrives(sites: Sites) -> None:
@@ -1061,6 +1247,45 @@ def test_a_bad_object_stays_pending_until_it_is_mended(sites: Sites) -> None:
     assert sites.arrived(Product, "name", "text") == [("bad", "mended"), ("good", "")]
     assert sites.get_pending() == {}
     sites.send_nothing()
+
+
+def test_a_bad_object_that_is_deleted_again_is_forgotten(sites: Sites) -> None:
+    refuse(sites)
+    bad = add(Product, sites.local, name="bad", text="bad")
+    sites.send()
+
+    bad.delete()
+    report = sites.send()
+
+    assert (report.failures, sites.get_pending()) == ([], {})
+    sites.send_nothing()
+
+
+def test_many_bad_objects_are_all_named_and_the_rest_arrives(sites: Sites) -> None:
+    refuse(sites)
+    everyone = [add(Product, sites.local, name=f"{n:02}", text="bad" if n % 3 == 0 else "") for n in range(30)]
+
+    report = sites.send()
+
+    assert sites.arrived(Product, "name") == [f"{n:02}" for n in range(30) if n % 3]
+    assert sorted(int(failure["pk"]) for failure in report.failures) == [everyone[n].pk for n in range(0, 30, 3)]
+    assert sites.get_pending() == {"logged.Product": 10}
+
+
+def test_members_of_a_bad_object_wait_with_it(sites: Sites) -> None:
+    refuse_text(sites.remote, "logged_article", "text", "bad")
+    bad, good = (add(Article, sites.local, title=text, text=text) for text in ("bad", "good"))
+    tag = add(Tag, sites.local, name="a")
+    tag.articles.add(bad, good)
+
+    report = sites.send()
+
+    assert [failure["pk"] for failure in report.failures if failure["model"] == "logged.Article"] == [str(bad.pk)]
+    assert [article.title for article in sites.there(Tag).get().articles.all()] == ["good"]
+    change(bad, text="mended")
+    sites.send()
+    assert sorted(article.title for article in sites.there(Tag).get().articles.all()) == ["bad", "good"]
+    assert sites.get_pending() == {}
 
 
 def test_a_bad_change_leaves_the_object_as_the_remote_has_it(sites: Sites) -> None:
@@ -1185,6 +1410,42 @@ def test_a_run_without_its_bad_objects_is_all_or_nothing_as_well(sites: Sites) -
     assert sites.arrived(Product, "name") == ["a", "b"]
 
 
+@contextmanager
+def refusing(using: str) -> Iterator[None]:
+    """Let a database refuse products with the text "bad", for the time of the block."""
+    refuse_text(using, "logged_product", "text", "bad")
+    try:
+        yield
+    finally:
+        if connections[using].vendor == "postgresql":
+            execute(using, "ALTER TABLE logged_product DROP CONSTRAINT no_such_text")
+        else:
+            execute(using, "DROP TRIGGER no_such_text_INSERT", "DROP TRIGGER no_such_text_UPDATE")
+
+
+def test_one_bad_object_does_not_block_the_rest_with_real_commits(live_pair: Pair, settings: Any) -> None:
+    settings.SYNCHRO_MODELS = ("logged",)
+    with ready(live_pair) as sites, refusing(sites.remote):
+        bad = add(Product, sites.local, name="bad", text="bad")
+        for name in ("good", "better"):
+            add(Product, sites.local, name=name)
+        add(Shelf, sites.local, name="top")
+
+        report = sites.send()
+
+        assert [failure["pk"] for failure in report.failures] == [str(bad.pk)]
+        assert sites.arrived(Product, "name") == ["better", "good"]
+        assert sites.arrived(Shelf, "name") == ["top"]
+        assert sites.get_pending() == {"logged.Product": 1}
+        with pytest.raises(GestoreSyncError, match=f"logged.Product.{bad.pk}"):
+            sites.send(strict=True)
+        change(bad, text="mended")
+        assert sites.send().message == DONE
+        assert sites.arrived(Product, "name") == ["bad", "better", "good"]
+        assert sites.send().message == NO_CHANGES
+        assert sites.back.send().message == NO_CHANGES
+
+
 # Roots
 
 
@@ -1262,6 +1523,22 @@ def test_a_root_is_pushed_whole_by_default(sites: Sites) -> None:
     sites.send(mine)
 
     assert sites.arrived(Book, "title") == ["mine", "not logged", "other"]
+
+
+@crossed
+def test_what_was_pushed_with_a_root_is_not_written_again(sites: Sites) -> None:
+    mine, other = make_shelves(sites)
+    for shelf in (mine, other):
+        change(shelf, name=f"{shelf.name}!")
+        add(Book, sites.local, shelf=shelf, title="new")
+
+    sites.send(mine)
+    report = sites.send()
+
+    assert written(report) == {"created": {"logged.Book": 1}, "updated": {"logged.Shelf": 1}}
+    assert sites.arrived(Shelf, "name") == ["mine!", "other!"]
+    assert sites.there(Book).filter(title="new").count() == 2
+    sites.send_nothing()
 
 
 @crossed

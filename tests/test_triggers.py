@@ -7,6 +7,7 @@ import datetime as dt
 import sys
 import threading
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from decimal import Decimal
@@ -25,12 +26,14 @@ from psycopg import sql
 
 from gestore_sync import DisableSynchroLog, api, disable_synchro_log
 from gestore_sync.captures import NAME_PATTERN, iter_captures
+from gestore_sync.checks import check_settings
 from gestore_sync.exceptions import WrongSetting
 from gestore_sync.models import ADDITION, CHANGE, DELETION, M2M_CHANGE, ChangeLog
 from gestore_sync.muting import MutingCursor, mute
 from gestore_sync.recording import describe_deleted, dump_object_id, get_deletion_fields
 from gestore_sync.refs import load_pk
 from gestore_sync.triggers import (
+    find_live,
     find_missing_extra,
     forget_captured,
     install_triggers,
@@ -46,7 +49,8 @@ from tests.logged import models as logged
 
 HERE, THERE = "pg_local", "pg_remote"
 ROLLED_BACK = pytest.mark.django_db(databases=DATABASES)
-COMMITTED = pytest.mark.django_db(databases=DATABASES, transaction=True)
+COMMITTED = pytest.mark.django_db(databases=["default", HERE], transaction=True)
+COMMITTED_ON_BOTH = pytest.mark.django_db(databases=DATABASES, transaction=True)
 
 Watch = Callable[..., None]
 
@@ -209,6 +213,8 @@ def test_an_upsert_is_logged_as_what_it_did_to_each_row(watch: Watch) -> None:
 
 @ROLLED_BACK
 def test_merge_is_logged(watch: Watch) -> None:
+    if connections[HERE].pg_version < 150000:
+        pytest.skip("PostgreSQL has MERGE since version 15.")
     watch(("kinds", "Page"))
     make_pages("/a", "/b")
     take_log()
@@ -629,11 +635,14 @@ def test_tables_of_any_name_are_logged(table: str) -> None:
             db_table = table
 
     run("CREATE SCHEMA triggered")
+    watched = Watched(frozenset({Cup}), {}, {})
     with having_tables(Cup):
         cup = Cup(name="a")
         cup.save(using=HERE)
         Cup.objects.using(HERE).update(name="b")
         cup.delete()
+
+        assert find_live(HERE, iter_captures(Cup, watched)) == set(iter_captures(Cup, watched))
 
     assert take_log() == [("cup", "1", ADDITION), ("cup", "1", CHANGE), ("cup", "1", DELETION)]
 
@@ -1041,6 +1050,25 @@ def test_without_the_extra_the_error_names_it(watch: Watch, monkeypatch: pytest.
     assert find_missing_extra()
 
 
+@override_settings(GESTORE_SYNC=make_options())
+def test_a_check_tells_that_the_extra_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check_settings(None) == []
+    monkeypatch.setitem(sys.modules, "pgtrigger", None)
+
+    (error,) = check_settings(None)
+
+    assert (error.id, error.hint) == ("gestore_sync.E006", 'Run: pip install "gestore-sync[triggers]"')
+
+
+@override_settings(GESTORE_SYNC=make_options())
+def test_a_check_tells_that_no_database_can_have_triggers() -> None:
+    databases = {alias: connections.settings[alias] for alias in ("default", "remote")}
+    with warnings.catch_warnings(action="ignore"), override_settings(DATABASES=databases):
+        (warning,) = check_settings(None)
+
+    assert warning.id == "gestore_sync.W002"
+
+
 @ROLLED_BACK
 def test_without_the_extra_old_triggers_are_still_removed(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     watch(("kinds", "Page"))
@@ -1213,6 +1241,25 @@ def test_a_block_may_span_transactions(pages: None) -> None:
 
 
 @COMMITTED
+def test_without_autocommit_the_block_leaves_the_transaction_as_it_is(pages: None) -> None:
+    transaction.set_autocommit(False, using=HERE)
+    try:
+        with DisableSynchroLog():
+            insert_by_sql("/gone")
+        transaction.rollback(using=HERE)
+        with DisableSynchroLog():
+            insert_by_sql("/a")
+        insert_by_sql("/b")
+        transaction.commit(using=HERE)
+    finally:
+        transaction.set_autocommit(True, using=HERE)
+
+    assert take_log() == [("page", "/b", ADDITION)]
+    assert not kinds.Page.objects.using(HERE).filter(path="/gone").exists()
+    assert_all_is_logged()
+
+
+@COMMITTED
 def test_blocks_may_be_nested(pages: None) -> None:
     @disable_synchro_log
     def add() -> None:
@@ -1287,12 +1334,12 @@ def test_a_savepoint_of_the_block_does_not_bring_it_back(pages: None) -> None:
     with transaction.atomic(using=HERE):
         with DisableSynchroLog():
             insert_by_orm("/a")
-            by_django = transaction.savepoint(using=HERE)
-            run("SAVEPOINT by_hand")
+            run("SAVEPOINT one")
+            run("SAVEPOINT two")
         insert_by_orm("/b")
-        run("ROLLBACK TO SAVEPOINT by_hand")
+        run("ROLLBACK TO SAVEPOINT two")
         insert_by_orm("/c")
-        transaction.savepoint_rollback(by_django, using=HERE)
+        run("ROLLBACK TO SAVEPOINT one")
         insert_by_orm("/d")
 
     assert take_log() == [("page", "/d", ADDITION)]
@@ -1303,10 +1350,10 @@ def test_a_savepoint_of_the_block_does_not_bring_it_back(pages: None) -> None:
 def test_a_broken_transaction_can_be_mended_inside_the_block(pages: None) -> None:
     with transaction.atomic(using=HERE), DisableSynchroLog():
         insert_by_orm("/a")
-        sid = transaction.savepoint(using=HERE)
+        run("SAVEPOINT one")
         with pytest.raises(IntegrityError):
             run("INSERT INTO kinds_page (path, title) VALUES ('/a', '')")
-        transaction.savepoint_rollback(sid, using=HERE)
+        run("ROLLBACK TO SAVEPOINT one")
         insert_by_orm("/b")
 
     assert take_log() == []
@@ -1455,7 +1502,7 @@ def test_without_triggers_cursors_are_those_of_django() -> None:
 # Muting for what a run writes
 
 
-@COMMITTED
+@COMMITTED_ON_BOTH
 def test_a_database_can_be_muted_alone(watch: Watch, pages: None) -> None:
     watch(("kinds", "Page", "Star"), using=THERE)
 
@@ -1527,7 +1574,7 @@ def test_muting_does_nothing_where_there_are_no_triggers() -> None:
 # Synchronization
 
 
-@COMMITTED
+@COMMITTED_ON_BOTH
 @pytest.mark.parametrize("mode", ["raw", "save"])
 def test_what_sql_changed_is_sent_and_does_not_come_back(watch: Watch, mode: str) -> None:
     watch(("kinds", "Shelf", "Asset", "Place", "Restaurant"), using=HERE, SIGNALS=mode)

@@ -54,6 +54,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="syncrun",
+            name="of_log",
+            field=models.BooleanField(default=False, verbose_name="of the change log"),
+        ),
+        migrations.AddField(
+            model_name="syncrun",
             name="problems",
             field=models.JSONField(blank=True, default=dict, verbose_name="conflicts and failures"),
         ),

@@ -139,6 +139,11 @@ def drop_our_tables(using: str) -> None:
     connections[using].check_constraints()
     for model in reversed(ours):
         execute(using, f"DROP TABLE {model._meta.db_table}{cascade}")
+    emit_migrated(using)
+
+
+def emit_migrated(using: str) -> None:
+    """Say that the tables of gestore_sync have changed, as ``migrate`` does."""
     config = apps.get_app_config("gestore_sync")
     post_migrate.send(
         config, app_config=config, verbosity=0, interactive=False, using=using, apps=apps, plan=[], stdout=None
