@@ -6,7 +6,7 @@ stood wrong, is pending like any other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -102,10 +102,10 @@ def count_pending(using: str, alias: str) -> dict[str, int]:
 # What was handled
 
 
-def mark_handled(using: str, alias: str, ids: Sequence[int], left: Sequence[int]) -> None:
-    """Note that a remote has got these entries, and has not got those in ``left``. In the caller's transaction.
+def mark_handled(using: str, alias: str, ids: Sequence[int]) -> None:
+    """Note that a remote has got these entries. In the caller's transaction, which others wait for.
 
-    What all remotes have got that the settings still name is handled.
+    What all remotes have got that the settings still name is handled. A remote that is new has got nothing else.
     """
     known = get_queryset(Remote, using).filter(is_known=True, alias__in=list(settings.DATABASES))
     others = list(known.exclude(alias=alias).values_list("alias", flat=True))
@@ -123,16 +123,15 @@ def mark_handled(using: str, alias: str, ids: Sequence[int], left: Sequence[int]
             deliveries.filter(match("entry_id", chunk))._raw_delete(using)
     row = find_remote_row(using, alias)
     if row is None or not row.is_known:
-        reopen(using, left, others)
+        reopen(using, set(ids), others)
 
 
-def reopen(using: str, ids: Sequence[int], have: Sequence[str]) -> None:
-    """Make entries pending again that all remotes known so far, ``have``, had got: a new one has not."""
-    for chunk in iter_chunks(ids, KEYS_PER_QUERY):
-        entries = get_queryset(ChangeLog, using).filter(match("pk", chunk), state=HANDLED)
-        handled = list(entries.values_list("pk", flat=True))
-        add_deliveries(using, handled, have)
-        get_queryset(ChangeLog, using).filter(match("pk", handled)).update(state=PENDING)
+def reopen(using: str, ids: Collection[int], have: Sequence[str]) -> None:
+    """Make entries pending again that all remotes known so far, ``have``, had got: a new one has only got ``ids``."""
+    handled = get_queryset(ChangeLog, using).filter(origin=None, state=HANDLED).values_list("pk", flat=True)
+    for chunk in iter_chunks([pk for pk in handled if pk not in ids], KEYS_PER_QUERY):
+        add_deliveries(using, chunk, have)
+        get_queryset(ChangeLog, using).filter(match("pk", chunk)).update(state=PENDING)
 
 
 def add_deliveries(using: str, ids: Sequence[int], aliases: Sequence[str]) -> None:

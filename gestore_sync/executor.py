@@ -58,10 +58,10 @@ class Executor:
         self.store = planner.store
         self.graph = planner.subgraph.graph
         self.writer = get_writer(self.target)
-        self.sender = Sender(self.target, self.graph)
+        self.sender = Sender(self.target, self.graph, tolerant=tolerant)
         self.attempts = Attempts(self.source, self.target, tolerant=tolerant)
         self._checks_early = checks_early
-        self.journal = Journal(self.target, self.store.uuid, planner.find_date)
+        self.journal = Journal(self.store, planner.find_date)
         self.trees = Trees(planner.subgraph, self.target, self.counterparts)
         self._models = {model._meta.label: model for model in self.graph.models}
         self._deferred: dict[tuple[type[Model], str], list[tuple[Key, Key, Any]]] = {}
@@ -91,8 +91,8 @@ class Executor:
         }
         for operation in self._iter_operations():
             steps[type(operation)](operation)
-            if self.attempts.refused:
-                raise Refused(self.attempts.refused)
+            if refused := [*self.attempts.refused, *self.sender.refused]:
+                raise Refused(refused)
         self.trees.mend()
         self.journal.write()
         self.attempts.check_constraints()
@@ -281,7 +281,9 @@ class Executor:
         self.trees.note_deleted(model, operation.keys)
         self.sender.around_delete(model, operation.keys, write)
         self.store.forget(model, operation.keys)
-        self.journal.note(model, [(key, None) for key in operation.keys], DELETION)
+        causes = [self.planner.removals.find_cause(Ref(model, key)) for key in operation.keys]
+        gone = [cause.pk if cause is not None and cause.model is model else None for cause in causes]
+        self.journal.note(model, list(zip(operation.keys, gone, strict=True)), DELETION)
 
     # Id mappings
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
 from django.db.models import Model
 
-from gestore_sync.changelog import has_log
+from gestore_sync.changelog import find_last_dates, has_log
 from gestore_sync.fields import now
 from gestore_sync.generic import get_type_ids
+from gestore_sync.mappings import MappingStore
 from gestore_sync.models import ADDITION, CHANGE, DELETION, SKIPPED, ChangeLog
 from gestore_sync.refs import Key, dump_pk, get_field
 from gestore_sync.watching import find_watched
@@ -23,29 +24,39 @@ BATCH_SIZE = 10_000
 
 
 class Journal:
-    """The entries of one run on a target. ``find_date`` gives the date of a change at the source, where it is known."""
+    """The entries of one run on a target. ``find_date`` gives the date of a change that is sent; where it knows none,
+    the log of the source is asked."""
 
-    def __init__(self, target: str, origin: Any, find_date: Callable[[type[Model], Key], datetime | None]) -> None:
+    def __init__(self, store: MappingStore, find_date: Callable[[type[Model], Key], datetime | None]) -> None:
+        target = store.target
         watched = find_watched()
         self._target = target
-        self._origin = origin
+        self._store = store
         self._find_date = find_date
         self._watched = frozenset(watched.models) if watched is not None and has_log(target) else frozenset()
         self._type_ids = get_type_ids(target) if self._watched else {}
         self._started = now()
         self._rows: list[list[Any]] = []
 
-    def note(self, model: type[Model], keys: Iterable[tuple[Key, Key | None]], action: int) -> None:
+    def note(self, model: type[Model], keys: Sequence[tuple[Key, Key | None]], action: int) -> None:
         """Log ``(key of the target, key of the source)``. Automatic many-to-many rows are not compared by time."""
         content_type = self._type_ids.get((model._meta.app_label, model._meta.model_name or ""))
         if model not in self._watched or model._meta.auto_created or content_type is None:
             return
+        dates = self._find_dates(model, [source for _, source in keys if source is not None])
         for target, source in keys:
-            date = None if source is None else self._find_date(model, source)
-            row = [content_type, dump_pk(target), date or self._started, action, "{}", self._origin, SKIPPED]
-            self._rows.append(row)
+            date = dates.get(source) or self._started
+            self._rows.append([content_type, dump_pk(target), date, action, "{}", self._store.uuid, SKIPPED])
         if len(self._rows) >= BATCH_SIZE:
             self.write()
+
+    def _find_dates(self, model: type[Model], keys: Sequence[Key]) -> dict[Key, datetime]:
+        """When objects were changed at the source."""
+        known = {key: date for key in keys if (date := self._find_date(model, key)) is not None}
+        unknown = [key for key in keys if key not in known]
+        if unknown and has_log(self._store.source):
+            known |= find_last_dates(self._store.source, model, unknown, but=self._store.target_uuid)
+        return known
 
     def write(self) -> None:
         """Insert what was noted, in the open transaction of the target."""

@@ -8,10 +8,11 @@ from functools import cached_property
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db.models import F, Field, JSONField, Model, QuerySet, TextField
+from django.db.models import BinaryField, F, Field, JSONField, Model, QuerySet, TextField
 from django.db.models.fields.generated import GeneratedField
 from django.db.models.functions import Cast
 
+from gestore_sync.conf import get_option
 from gestore_sync.digests import WRITERS, canonize_json, get_name_code, make_digest
 from gestore_sync.generic import find_generic_target, to_key
 from gestore_sync.identity import has_automatic_key
@@ -266,3 +267,14 @@ def is_equal(field: Field[Any, Any], mine: Any, theirs: Any) -> bool:
         return bool(mine == theirs or field.get_prep_value(mine) == field.get_prep_value(theirs))
     except (TypeError, ValueError, ValidationError):
         return False
+
+
+LARGE_VALUES = 20
+"""So many times smaller are the batches of models with binary columns, whose values may be large."""
+
+
+def get_batch_size(model: type[Model]) -> int:
+    """How many rows of ``model`` are compared and written at once."""
+    size: int = get_option("BATCH_SIZE")
+    is_large = any(isinstance(field, BinaryField) for field in model._meta.local_fields)
+    return max(1, size // LARGE_VALUES) if is_large else size

@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
 from django.utils import timezone
 
 from gestore_sync.changelog import find_remote_row, get_pending, has_log, mark_handled, prune_log
@@ -22,6 +21,7 @@ from gestore_sync.models import Remote, SyncRun
 from gestore_sync.origins import get_origin
 from gestore_sync.plan import Report
 from gestore_sync.reading import get_queryset
+from gestore_sync.transactions import write_all_or_nothing
 
 MAX_PROBLEMS = 100
 """So many conflicts and failures are kept of a run; the report of the run has all."""
@@ -66,8 +66,8 @@ def close_cut_run(store: MappingStore) -> None:
     """Finish at the source what a run that was cut had committed at the target. Raises :class:`OutOfStep`."""
     run = find_cut_run(store)
     if run is not None:
-        with transaction.atomic(using=store.source):
-            mark_handled(store.source, store.target, get_ids(store, run.entries), ())
+        with write_all_or_nothing(store.source, Remote._meta.db_table):
+            mark_handled(store.source, store.target, get_ids(store, run.entries))
             keep_run(store, run.uuid, last=run.uuid)
 
 
@@ -80,6 +80,8 @@ def explain_mismatch(store: MappingStore, row: Remote | None, last: SyncRun | No
         return f"{target!r} has a run of {last.finished:%Y-%m-%d %H:%M} from {source!r} that {source!r} does not know."
     if row.origin is not None and row.origin != store.target_uuid:
         return f"{target!r} is another database than the one that was last synchronized under this alias."
+    if row.origin is None:
+        return None  # the target had no tables of ours: the last run is kept at the source
     if row.last_run is None or not store.in_target or (last is not None and last.uuid == row.last_run):
         return None
     if not get_queryset(SyncRun, target).filter(uuid=row.last_run).exists():
@@ -119,7 +121,6 @@ def close_run(
     store: MappingStore,
     uuid: UUID,
     handled: Sequence[int],
-    left: Sequence[int],
     checkpoint: datetime | None,
     *,
     written: bool,
@@ -132,8 +133,8 @@ def close_run(
     """
     found = find_last_run(store) if accept and not written else None
     last = uuid if written else None if found is None else found.uuid
-    with transaction.atomic(using=store.source):
-        mark_handled(store.source, store.target, handled, left)
+    with write_all_or_nothing(store.source, Remote._meta.db_table):
+        mark_handled(store.source, store.target, handled)
         keep_run(store, uuid, last=last)
         prune_log(store.source)
         if checkpoint is not None:

@@ -203,8 +203,11 @@ class MappingStore:
 
     def iter_sources(self, model: type[Model]) -> Iterator[Key]:
         """The keys of all objects of the source that are mapped."""
-        rows = self._get_rows(model).values_list("source_pk", flat=True)
-        return (load_key(model, text) for text in rows.iterator(chunk_size=10_000))
+        sets = [self._get_rows(model)]
+        if self._kept is not None:
+            sets.append(self._kept.filter(model=model._meta.label_lower))
+        texts = (text for rows in sets for text in rows.values_list("source_pk", flat=True).iterator(chunk_size=10_000))
+        return (load_key(model, text) for text in texts)
 
     def find_others(self, model: type[Model], targets: Iterable[Key]) -> set[Key]:
         """Those rows of the target that another origin has an object for."""

@@ -7,15 +7,14 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from django.db.models import BinaryField, Model
+from django.db.models import Model
 
 from gestore_sync.clashes import Clashes
 from gestore_sync.comparison import Decision, mirror_digests
-from gestore_sync.conf import get_option
 from gestore_sync.constraints import find_deferred
 from gestore_sync.deciding import Pair, decide_all, find_barred, is_noted
 from gestore_sync.failures import read_natural_keys
-from gestore_sync.layouts import Layout
+from gestore_sync.layouts import Layout, get_batch_size
 from gestore_sync.locators import get_identity_digests, get_readers
 from gestore_sync.lookup import Lookup
 from gestore_sync.mappings import MappingStore
@@ -35,8 +34,6 @@ from gestore_sync.tombstones import Tombstones
 from gestore_sync.translation import LOST
 
 MAX_SHOWN = 1000
-LARGE_VALUES = 20
-"""So many times smaller are the batches of models with binary columns, whose values may be large."""
 
 
 class Planner:
@@ -67,7 +64,6 @@ class Planner:
         self.get_layout: Callable[[type[Model]], Layout] = cache(lambda model: Layout(model, subgraph.graph))
         self.lookup = Lookup(subgraph, target, store, self.get_layout)
         self.counterparts = self.lookup.counterparts
-        self._batch_size: int = get_option("BATCH_SIZE")
         self.plan = Plan(roots=subgraph.roots)
         self._named: dict[type[Model], list[tuple[Key, int]]] = {}
         self._unique_values: dict[type[Model], dict[str, dict[Key, Any]]] = {}
@@ -155,10 +151,7 @@ class Planner:
 
     def _plan_model(self, model: type[Model]) -> None:
         label = model._meta.label
-        size = self._batch_size
-        if any(isinstance(field, BinaryField) for field in model._meta.local_fields):
-            size = max(1, size // LARGE_VALUES)
-        for keys in iter_chunks(list(self._iter_planned(model)), size):
+        for keys in iter_chunks(list(self._iter_planned(model)), get_batch_size(model)):
             self._plan_batch(model, keys)
             self.progress.advance(len(keys))
         matched = [
@@ -169,7 +162,7 @@ class Planner:
         if matched:
             self.plan.report.matched[label] += len(matched)
             self.progress.advance(len(matched))
-            for keys in iter_chunks(matched, self._batch_size):
+            for keys in iter_chunks(matched, get_batch_size(model)):
                 self._note_matched(model, keys)
 
     def _iter_planned(self, model: type[Model]) -> Iterator[Key]:
@@ -236,7 +229,9 @@ class Planner:
         conflict."""
         values = layout.translate(row, self.counterparts, self.source)
         for number, value in enumerate(values):
-            if value is LOST:
+            if value is NEW and (barred := find_barred(self.subgraph, layout, row, number)) is not None:
+                self._add_waiting(Ref(layout.model, row[0]), layout.names[number], barred)
+            elif value is LOST:
                 name = layout.names[number]
                 link = layout.get_link(name)
                 if link is not None and link.required and find_barred(self.subgraph, layout, row, number) is None:
@@ -247,10 +242,15 @@ class Planner:
                         "create it on the target, or mend the link at the source.",
                     )
                 elif (barred := find_barred(self.subgraph, layout, row, number)) is not None:
-                    ref = Ref(layout.model, row[0])
-                    self.plan.waiting.setdefault(ref, f"{ref} points to {barred} by {link}, which could not be sent.")
+                    self._add_waiting(Ref(layout.model, row[0]), name, barred)
                 layout.clear_link(values, number)
         return values
+
+    def _add_waiting(self, ref: Ref, name: str, barred: Ref) -> None:
+        """Note that an object must wait for one that could not be sent, and what points to it must wait with it."""
+        reason = f"{ref} points by {name} to {barred}, which could not be sent."
+        self.plan.waiting.setdefault(ref, reason)
+        self.subgraph.barred.setdefault(ref.model, {}).setdefault(ref.pk, reason)
 
     def _count(self, layout: Layout, key: Key, decision: Decision, mine: Sequence[Any], row: tuple[Any, ...]) -> None:
         report, label = self.plan.report, layout.model._meta.label

@@ -12,7 +12,7 @@ from django.db.models.constants import LOOKUP_SEP
 
 from gestore_sync.identity import iter_identities
 from gestore_sync.models import ADDITION, CHANGE
-from gestore_sync.reading import COMPOSITE_KEYS_PER_QUERY, KEYS_PER_QUERY, get_queryset, match_keys
+from gestore_sync.reading import COMPOSITE_KEYS_PER_QUERY, get_queryset, match_keys
 from gestore_sync.recording import in_batches, is_recording, make_deletion, make_entry, record
 from gestore_sync.refs import iter_chunks
 from gestore_sync.triggers import is_capturing
@@ -37,10 +37,8 @@ class LoggedQuerySetMixin:
         with transaction.atomic(using=rows.db):
             keys = list(dict.fromkeys(rows.order_by().values_list("pk", flat=True)))
             record(rows.db, [make_entry(rows.db, model, pk, CHANGE) for pk in keys])
-            changed = 0
-            for chunk in list(iter_chunks(keys, KEYS_PER_QUERY)) or [[]]:
-                chosen = rows.filter(match_keys(rows.model, chunk))
-                changed += super(LoggedQuerySetMixin, chosen).update(**values)  # type: ignore[misc]
+            chosen = rows.filter(match_keys(rows.model, keys))
+            changed = int(super(LoggedQuerySetMixin, chosen).update(**values))  # type: ignore[misc]
         rows._result_cache = None
         return changed
 

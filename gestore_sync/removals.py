@@ -89,7 +89,8 @@ class Removals:
             self._causes |= {(model, key): ref for key, ref in free.items()}
             ours = self._filter_ours(model, gone) if gone else set()
             frontier[model] = self._add(model, [key for key in gone if key in ours])
-        for model, members in tombstones.members.items():
+        for model, every in tombstones.members.items():
+            members = {key: owner for key, owner in every.items() if not self._is_claimed(model, key)}
             self._causes |= {(model, key): owner for key, owner in members.items()}
             frontier.setdefault(model, []).extend(self._add(model, members))
         self._spread(frontier)

@@ -120,7 +120,7 @@ class Replay(Push):
             store = MappingStore(self.source, self.target)
             planner = self._planner = self._make_planner(store)
             plan = planner.plan
-            handled, left = self._changes.get_ids(self._barred)
+            handled = self._changes.get_ids(self._barred)
             try:
                 if not plan.is_empty():
                     executor = Executor(
@@ -135,7 +135,7 @@ class Replay(Push):
             finally:
                 plan.close()
         report, written = plan.report, not plan.is_empty()
-        self._close(store, handled, left, written=written)
+        self._close(store, handled, written=written)
         report.message = get_message(written=written)
         if self._barred:
             report.message = describe_left(report)
@@ -143,11 +143,11 @@ class Replay(Push):
             self._record(store, report)
         return report
 
-    def _close(self, store: MappingStore, handled: list[int], left: list[int], *, written: bool) -> None:
+    def _close(self, store: MappingStore, handled: list[int], *, written: bool) -> None:
         """Keep account at the source of what the target has committed."""
         checkpoint = None if self.roots else self._started
         try:
-            close_run(store, self._uuid, handled, left, checkpoint, written=written, accept=self.reconciled)
+            close_run(store, self._uuid, handled, checkpoint, written=written, accept=self.reconciled)
         except (DatabaseError, InterfaceError) as error:
             raise DatabaseUnavailable(
                 f"The target {self.target!r} has all changes, but the source {self.source!r} could not note it: "

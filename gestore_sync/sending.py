@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from django.db import InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError, OperationalError
 from django.db.models import Model
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 from django.dispatch import Signal
@@ -28,10 +28,15 @@ def has_listeners(signal: Signal, sender: type[Model]) -> bool:
 
 
 class Sender:
-    """Sends the signals of one run on the target, where a model has listeners and its mode is ``raw``."""
+    """Sends the signals of one run on the target, where a model has listeners and its mode is ``raw``.
 
-    def __init__(self, using: str, graph: LinkGraph) -> None:
+    ``tolerant``: what receivers fail with is kept in ``refused``, so that all such objects are found at once.
+    """
+
+    def __init__(self, using: str, graph: LinkGraph, *, tolerant: bool = False) -> None:
         self.using = using
+        self.tolerant = tolerant
+        self.refused: list[WriteFailed] = []
         self._by_through: dict[type[Model], Membership] = {
             membership.link.model: membership
             for of_model in graph.memberships.values()
@@ -92,12 +97,16 @@ class Sender:
         except (OperationalError, InterfaceError, GestoreSyncError):
             raise
         except Exception as error:
-            raise WriteFailed(
+            refusal = WriteFailed(
                 f"A receiver of signals failed for {Ref(type(instance), instance.pk)} of the target {self.using!r}: "
                 f"{type(error).__name__}: {error}. Nothing was written. Mend the receiver (raw=True means a copy), or "
                 'set GESTORE_SYNC["SIGNALS"] to "none" for this model.',
                 target_ref=Ref(get_concrete(type(instance)), instance.pk),
-            ) from error
+            )
+            # After an error of the database its transaction is broken: every other receiver would fail too.
+            if not self.tolerant or isinstance(error, DatabaseError):
+                raise refusal from error
+            self.refused.append(refusal)
 
     def _around_members(
         self, through: type[Model], rows: Iterable[Model], write: Callable[[], None], action: str

@@ -77,17 +77,14 @@ class Changes:
     warnings: list[str] = field(default_factory=list)
 
     def find_date(self, model: type[Model], key: Key) -> datetime | None:
-        """When an object was changed."""
-        return self.saved.get(model, {}).get(key)
+        """When an object was changed or deleted."""
+        deletion = self.deleted.get(Ref(model, key))
+        return self.saved.get(model, {}).get(key) or (deletion.date if deletion is not None else None)
 
-    def get_ids(self, barred: Iterable[Ref]) -> tuple[list[int], list[int]]:
-        """The entries that are handled when all but these objects were sent, and those that are not."""
+    def get_ids(self, barred: Iterable[Ref]) -> list[int]:
+        """The entries that are handled when all but these objects were sent."""
         kept = {self.owners.get(ref, ref) for ref in barred} | set(barred)
-        done = list(self.void)
-        left: list[int] = []
-        for ref, ids in self.entries.items():
-            (left if ref in kept else done).extend(ids)
-        return done, left
+        return [*self.void, *(pk for ref, ids in self.entries.items() if ref not in kept for pk in ids)]
 
 
 def squash(entries: Iterable[Entry], graph: LinkGraph, scope: Scope) -> Changes:

@@ -21,8 +21,8 @@ from gestore_sync.mappings import Mapping as IdMapping
 from gestore_sync.mappings import MappingStore, Sent
 from gestore_sync.natural import find_natural_manager
 from gestore_sync.ordering import get_identity_links, sort_models
-from gestore_sync.reading import find_existing, get_queryset, match
-from gestore_sync.refs import NEW, UNKNOWN, Key, KeyMap, Ref, get_field, get_table, resolve_key_field
+from gestore_sync.reading import KEYS_PER_QUERY, find_existing, get_queryset, match
+from gestore_sync.refs import NEW, UNKNOWN, Key, KeyMap, Ref, get_field, get_table, iter_chunks, resolve_key_field
 from gestore_sync.translation import Counterparts
 
 
@@ -64,11 +64,6 @@ class Tombstones:
         self.doomed: dict[type[Model], dict[Key, Ref]] = {}
         self.sent: dict[Ref, Sent] = {}
         self.members: dict[type[Model], dict[Key, Ref]] = {}
-
-    def find_date(self, ref: Ref) -> datetime | None:
-        """When the object was deleted."""
-        deletion = self._deletions.get(ref)
-        return None if deletion is None else deletion.date
 
     # By id mapping: before counterparts are looked for, as these rows are none
 
@@ -133,8 +128,11 @@ class Tombstones:
                 if target in free and target not in doomed:
                     doomed[target] = Ref(model, key)
             known.maps[model] = merge(model, known.maps.get(model), found)
+        by_membership: dict[str, list[RemovedMember]] = {}
         for removed in self._removed:
-            self._find_member_row(removed, counterparts)
+            by_membership.setdefault(removed.membership.name, []).append(removed)
+        for of_membership in by_membership.values():
+            self._find_member_rows(of_membership[0].membership, of_membership, counterparts)
 
     def _iter_identified(self, model: type[Model], keys: list[Key], known: Counterparts) -> Iterator[tuple[Key, Key]]:
         left = list(keys)
@@ -202,26 +200,39 @@ class Tombstones:
             if found is not None:
                 yield key, found.pk
 
-    def _find_member_row(self, removed: RemovedMember, counterparts: Counterparts) -> None:
-        """Find the row of the target that connects the counterparts of an owner and the member it lost."""
-        ends = [self._find_end(ref, counterparts) for ref in (removed.owner, removed.member)]
-        own, other = removed.membership.link, removed.membership.other
-        if any(end is None for end in ends) or get_table(own.model) not in self._tables:
+    def _find_member_rows(
+        self, membership: Membership, removed: Sequence[RemovedMember], counterparts: Counterparts
+    ) -> None:
+        """Find the rows of the target that connect the counterparts of owners and the members they lost."""
+        own, other = membership.link, membership.other
+        if get_table(own.model) not in self._tables:
             return
-        rows = get_queryset(own.model, self._target)
-        rows = rows.filter(match(own.key_paths[0], [ends[0]]), match(other.key_paths[0], [ends[1]]))
-        found = list(rows.values_list("pk", flat=True))
-        if removed.mapped_only:
-            found = list(self._store.find_sources(own.model, found))
-        for pk in found:
-            self.members.setdefault(own.model, {})[pk] = removed.owner
+        owners = self._find_ends([member.owner for member in removed], counterparts)
+        members = self._find_ends([member.member for member in removed], counterparts)
+        wanted = {
+            (owners[member.owner], members[member.member]): member
+            for member in removed
+            if member.owner in owners and member.member in members
+        }
+        for chunk in iter_chunks(list(wanted), KEYS_PER_QUERY):
+            rows = get_queryset(own.model, self._target).filter(
+                match(own.key_paths[0], {owner for owner, _ in chunk}),
+                match(other.key_paths[0], {member for _, member in chunk}),
+            )
+            pairs = rows.values_list("pk", own.key_paths[0], other.key_paths[0])
+            found = {pk: wanted[owner, member] for pk, owner, member in pairs if (owner, member) in wanted}
+            doubtful = [pk for pk, member in found.items() if member.mapped_only]
+            unsent = set(doubtful) - set(self._store.find_sources(own.model, doubtful))
+            going = {pk: member.owner for pk, member in found.items() if pk not in unsent}
+            self.members.setdefault(own.model, {}).update(going)
 
-    def _find_end(self, ref: Ref, counterparts: Counterparts) -> Key | None:
-        found = counterparts.get(*ref)
-        if found is UNKNOWN:
-            mapping = self._store.find(ref.model, [ref.pk]).get(ref.pk)
-            return None if mapping is None else mapping.target
-        return None if found is NEW else found
+    def _find_ends(self, refs: Sequence[Ref], counterparts: Counterparts) -> dict[Ref, Key]:
+        """The counterparts of objects, of those that are gone by id mapping."""
+        found = {ref: counterparts.get(*ref) for ref in refs}
+        unknown = [ref.pk for ref, target in found.items() if target is UNKNOWN]
+        mappings = self._store.find(refs[0].model, unknown) if unknown else {}
+        found |= {ref: mappings[ref.pk].target for ref in refs if ref.pk in mappings and found[ref] is UNKNOWN}
+        return {ref: target for ref, target in found.items() if target is not NEW and target is not UNKNOWN}
 
 
 def load_value(field: Any, text: str) -> Any:

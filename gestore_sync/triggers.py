@@ -101,6 +101,13 @@ def find_live(using: str, captures: Iterable[Capture]) -> set[Capture]:
         return {by_name[name] for (name,) in cursor.fetchall()}
 
 
+def has_triggers(using: str) -> bool:
+    """Whether a PostgreSQL database has any of our triggers, wanted here or not."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(LIVE_SQL, [NAME_PATTERN])
+        return cursor.fetchone() is not None
+
+
 def forget_captured(**kwargs: Any) -> None:
     """Look again which triggers there are."""
     _known.clear()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any
 
 from django.conf import settings
@@ -12,6 +14,7 @@ from gestore_sync.fields import AwareDateTimeField
 from gestore_sync.muting import mute
 from gestore_sync.reading import get_queryset
 from gestore_sync.refs import Key
+from gestore_sync.triggers import has_triggers
 from gestore_sync.writers.portable import Row, Writer
 
 STAGE = "gestore_sync_stage"
@@ -37,6 +40,13 @@ class PostgreSQLWriter(Writer):
     def __init__(self, using: str) -> None:
         super().__init__(using)
         self._takes_copy: dict[str, bool] = {}
+
+    @cached_property
+    def _has_triggers(self) -> bool:
+        return has_triggers(self.using)
+
+    def _muted(self) -> AbstractContextManager[None]:
+        return mute(self.using) if self._has_triggers else nullcontext()
 
     def takes_plainly(self, field: Field[Any, Any]) -> bool:
         return super().takes_plainly(field) or (isinstance(field, AwareDateTimeField) and settings.USE_TZ)
@@ -100,7 +110,7 @@ class PostgreSQLWriter(Writer):
                 copy.write_row(row)
 
     def insert(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]) -> None:
-        with mute(self.using):
+        with self._muted():
             if self.takes_copy(model):
                 self._copy(self.connection.ops.quote_name(model._meta.db_table), fields, rows)
             else:
@@ -117,7 +127,7 @@ class PostgreSQLWriter(Writer):
             f"target.{quote(field.column or '')} = {STAGE}.{quote(field.column or '')}" for field in keys
         )
         values = ([*(key if isinstance(key, tuple) else (key,)), *row] for key, row in rows)
-        with mute(self.using), self.connection.cursor() as cursor:
+        with self._muted(), self.connection.cursor() as cursor:
             cursor.execute(f"DROP TABLE IF EXISTS pg_temp.{STAGE}")
             cursor.execute(
                 f"CREATE TEMPORARY TABLE {STAGE} ON COMMIT DROP AS SELECT {columns} FROM {table} WITH NO DATA"
@@ -126,5 +136,5 @@ class PostgreSQLWriter(Writer):
             cursor.execute(f"UPDATE {table} AS target SET {setting} FROM {STAGE} WHERE {where}")
 
     def delete(self, model: type[Model], keys: Sequence[Key]) -> None:
-        with mute(self.using):
+        with self._muted():
             super().delete(model, keys)
