@@ -14,11 +14,10 @@ from django.conf import settings
 from django.contrib.contenttypes.models import ContentType
 from django.db import connections
 from django.db.models import Exists, Max, Model, OuterRef, QuerySet
-from django.db.models.functions import Left
 
 from gestore_sync.conf import get_option
 from gestore_sync.exceptions import SchemaMismatch
-from gestore_sync.fields import now
+from gestore_sync.fields import Prefix, now
 from gestore_sync.models import (
     DELETION,
     HANDLED,
@@ -164,10 +163,10 @@ def prune_log(using: str) -> None:
         return
     later = (
         get_queryset(ChangeLog, using)
-        .annotate(prefix=Left("object_id", OBJECT_ID_PREFIX))
+        .annotate(prefix=Prefix("object_id"))
         .filter(
             content_type=OuterRef("content_type"),
-            prefix=Left(OuterRef("object_id"), OBJECT_ID_PREFIX),
+            prefix=Prefix(OuterRef("object_id")),
             object_id=OuterRef("object_id"),
             pk__gt=OuterRef("pk"),
         )
@@ -203,9 +202,7 @@ def find_last_dates(
     found: dict[Key, datetime] = {}
     for chunk in iter_chunks(list(by_text), KEYS_PER_QUERY):
         prefixes = {text[:OBJECT_ID_PREFIX] for text in chunk}
-        rows = get_queryset(ChangeLog, using).filter(
-            match(Left("object_id", OBJECT_ID_PREFIX), prefixes), content_type__in=type_ids
-        )
+        rows = get_queryset(ChangeLog, using).filter(match(Prefix("object_id"), prefixes), content_type__in=type_ids)
         if but is not None:
             rows = rows.exclude(origin=but, origin__isnull=False)
         if actions:
@@ -244,7 +241,7 @@ def find_last_entries(entries: QuerySet[Any], texts: Iterable[str]) -> dict[str,
     wanted = set(texts)
     found: dict[str, int] = {}
     for chunk in iter_chunks(sorted(wanted), KEYS_PER_QUERY):
-        rows = entries.filter(match(Left("object_id", OBJECT_ID_PREFIX), {text[:OBJECT_ID_PREFIX] for text in chunk}))
+        rows = entries.filter(match(Prefix("object_id"), {text[:OBJECT_ID_PREFIX] for text in chunk}))
         found |= {text: pk for text, pk in rows.values_list("object_id").annotate(Max("pk")) if text in wanted}
     return found
 
@@ -256,7 +253,7 @@ def find_taken_out(using: str, model: type[Model], owners: Sequence[Key], name: 
     entries = get_queryset(ChangeLog, using).filter(content_type__in=types.values("pk"), action=M2M_CHANGE)
     wanted = {dump_pk(owner) for owner in owners}
     prefixes = {text[:OBJECT_ID_PREFIX] for text in wanted}
-    rows = entries.exclude(origin=ours).filter(match(Left("object_id", OBJECT_ID_PREFIX), prefixes)).order_by("pk")
+    rows = entries.exclude(origin=ours).filter(match(Prefix("object_id"), prefixes)).order_by("pk")
     found: set[tuple[str, str]] = set()
     for owner, data in rows.values_list("object_id", "data"):
         if owner in wanted and data.get("field") == name:

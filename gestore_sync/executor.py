@@ -280,7 +280,7 @@ class Executor:
 
         self.trees.note_deleted(model, operation.keys)
         self.sender.around_delete(model, operation.keys, write)
-        self.store.forget(model, operation.keys)
+        self.store.forget(model, operation.keys, only_ours=True)
         causes = [self.planner.removals.find_cause(Ref(model, key)) for key in operation.keys]
         gone = [cause.pk if cause is not None and cause.model is model else None for cause in causes]
         self.journal.note(model, list(zip(operation.keys, gone, strict=True)), DELETION)

@@ -38,6 +38,14 @@ class AwareDateTimeField(models.DateTimeField):  # type: ignore[type-arg]
         return getattr(model_instance, self.attname)
 
 
+class Prefix(models.Func):
+    """The first characters of a text, as an index has them: with the number written out, not as a parameter."""
+
+    function = "SUBSTR"
+    template = "%(function)s(%(expressions)s, 1, 64)"
+    output_field = models.TextField()
+
+
 def now() -> datetime:
     """This moment, aware whatever ``USE_TZ`` says."""
     return datetime.now(tz=timezone.get_default_timezone())

@@ -167,7 +167,9 @@ def make_plain(value: Any) -> Any:
         return {str(key): make_plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [make_plain(part) for part in value]
-    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
+    if value is None or isinstance(value, (int, float, bool)):
+        return value
+    return str(value).replace("\0", "�").encode("utf-8", "replace").decode()
 
 
 def iter_known(source: str) -> Iterator[Remote]:

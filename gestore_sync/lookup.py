@@ -234,7 +234,9 @@ class Lookup:
         identity = next((identity for identity in identities if identity.per_object), None)
         if identity is None:
             return keys
-        rest = []
+        barred = self.subgraph.barred.get(model, {})
+        rest = [key for key in keys if key in barred]
+        keys = [key for key in keys if key not in barred]
         manager = find_natural_manager(model).db_manager(self.target)
         instances = get_queryset(model, self.source).filter(match_keys(model, keys))
         for instance in instances.iterator(chunk_size=2000):

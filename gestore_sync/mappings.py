@@ -243,9 +243,11 @@ class MappingStore:
         if changed:
             self._writer.update(IdMapping, fields[4:], changed)
 
-    def forget(self, model: type[Model], targets: Sequence[Key]) -> None:
-        """Drop every origin's mappings to these rows of the target: they are deleted, or have just been created."""
+    def forget(self, model: type[Model], targets: Sequence[Key], *, only_ours: bool = False) -> None:
+        """Drop every origin's mappings to these rows of the target, which have just been created. ``only_ours``: ours,
+        of rows that are deleted; the other origins will notice by theirs that they are."""
         self._known.pop(model, None)
         rows = get_queryset(IdMapping, self.place).filter(remote=self.remote, model=model._meta.label_lower)
+        rows = rows.filter(origin=self.origin) if only_ours else rows
         for chunk in iter_chunks([dump_key(key) for key in targets], KEYS_PER_QUERY):
             rows.filter(match("target_pk", chunk))._raw_delete(self.place)

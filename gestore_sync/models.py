@@ -8,13 +8,12 @@ import dbsettings
 from django.contrib.contenttypes.fields import GenericForeignKey
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
-from django.db.models.functions import Left
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from gestore_sync.checkpoint import CheckpointValue
-from gestore_sync.fields import AwareDateTimeField
+from gestore_sync.fields import AwareDateTimeField, Prefix
 
 ADDITION, CHANGE, DELETION, M2M_CHANGE = 1, 2, 3, 4
 ACTIONS = (
@@ -27,7 +26,7 @@ PENDING, HANDLED, SKIPPED = 0, 1, 2
 STATES = ((PENDING, _("pending")), (HANDLED, _("handled")), (SKIPPED, _("not to be sent")))
 
 OBJECT_ID_PREFIX = 64
-"""So many characters of an object id are in the index: the rest may be longer than an index takes."""
+"""So many characters of an object id are in the index, see Prefix: the rest may be longer than an index takes."""
 
 KEY_LENGTH = 500
 """As long a key, with what is beside it in an index, as MySQL and MariaDB take."""
@@ -144,7 +143,7 @@ class ChangeLog(models.Model):
         verbose_name_plural = _("change log")
         ordering = ["-pk"]
         indexes = [
-            models.Index("content_type", Left("object_id", OBJECT_ID_PREFIX), name="gestore_sync_changed_object"),
+            models.Index("content_type", Prefix("object_id"), name="gestore_sync_changed_object"),
             models.Index(fields=["id"], condition=models.Q(state=PENDING), name="gestore_sync_pending"),
         ]
 

@@ -67,7 +67,7 @@ class LoggedQuerySetMixin:
         """Delete the rows and what cascades, and log all of it in batches."""
         rows: Any = self
         rows._for_write = True
-        with transaction.atomic(using=rows.db), in_batches():
+        with transaction.atomic(using=rows.db), in_batches(rows.db):
             deleted: tuple[int, dict[str, int]] = super().delete()  # type: ignore[misc]
         return deleted
 

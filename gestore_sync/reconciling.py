@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Model
 
-from gestore_sync.changelog import check_log, find_last_dates, find_taken_out, has_log
+from gestore_sync.changelog import Entry, check_log, find_last_dates, find_taken_out, has_log, iter_pending
 from gestore_sync.links import LinkGraph, Membership
 from gestore_sync.mappings import MappingStore
-from gestore_sync.models import ADDITION, CHANGE, DELETION
+from gestore_sync.models import ADDITION, CHANGE, DELETION, M2M_CHANGE
 from gestore_sync.plan import Create, Update
 from gestore_sync.planner import Planner
 from gestore_sync.pushing import Push
@@ -44,6 +45,13 @@ def queue_missed(using: str, entries: Sequence[NewEntry]) -> None:
         write(using, entries)
 
 
+def identify(entry: Entry | NewEntry) -> tuple[Any, ...]:
+    """What two entries have in common of which one is enough."""
+    action = CHANGE if entry.action == ADDITION else entry.action
+    data = json.dumps(entry.data, sort_keys=True) if entry.action == M2M_CHANGE else ""
+    return entry.content_type, entry.object_id, action, data
+
+
 class Reconciliation(Push):
     """A push of everything that is watched, which is only planned."""
 
@@ -56,9 +64,11 @@ class Reconciliation(Push):
             store = MappingStore(self.source, self.target)
             planner = self._make_planner(store)
             try:
-                return [*self._iter_changed(planner), *self._iter_gone(store)]
+                found = [*self._iter_changed(planner), *self._iter_gone(store)]
             finally:
                 planner.plan.close()
+            known = {identify(entry) for entry in iter_pending(self.source, self.target)}
+            return [entry for entry in found if identify(entry) not in known]
 
     def _make_planner(self, store: MappingStore) -> Planner:
         return self._plan_subgraph(store, self._walk(), tombstones=Tombstones(self.graph, {}))

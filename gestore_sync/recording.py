@@ -151,7 +151,23 @@ def make_member_change(
 # Writing
 
 _ready: set[tuple[str, str]] = set()
-_buffer: ContextVar[dict[str, list[NewEntry]] | None] = ContextVar("gestore_sync_buffer", default=None)
+
+
+class _Buffer:
+    """Entries of one database that are not written yet. What is logged under a savepoint that was made meanwhile may be
+    undone with it, and is none of them."""
+
+    def __init__(self, using: str) -> None:
+        self.using = using
+        self.savepoints = tuple(connections[using].savepoint_ids)
+        self.entries: list[NewEntry] = []
+
+    def takes(self, using: str) -> bool:
+        """Whether an entry that is made now may wait."""
+        return using == self.using and tuple(connections[using].savepoint_ids) == self.savepoints
+
+
+_buffer: ContextVar[_Buffer | None] = ContextVar("gestore_sync_buffer", default=None)
 
 
 def forget_ready(**kwargs: Any) -> None:
@@ -184,8 +200,8 @@ def is_recording(using: str) -> bool:
 def record(using: str, entries: Sequence[NewEntry]) -> None:
     """Write entries, or keep them for the end of :func:`in_batches`. An error is logged, not raised."""
     buffer = _buffer.get()
-    if buffer is not None:
-        buffer.setdefault(using, []).extend(entries)
+    if buffer is not None and buffer.takes(using):
+        buffer.entries += entries
     elif entries:
         try:
             write(using, entries)
@@ -212,16 +228,15 @@ def write(using: str, entries: Sequence[NewEntry]) -> None:
 
 
 @contextmanager
-def in_batches() -> Iterator[None]:
+def in_batches(using: str) -> Iterator[None]:
     """What is logged inside is written at the end, in batches; on an error not at all."""
     if _buffer.get() is not None:
         yield
         return
-    entries: dict[str, list[NewEntry]] = {}
-    token = _buffer.set(entries)
+    buffer = _Buffer(using)
+    token = _buffer.set(buffer)
     try:
         yield
     finally:
         _buffer.reset(token)
-    for using, found in entries.items():
-        record(using, found)
+    record(using, buffer.entries)

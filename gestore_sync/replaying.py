@@ -33,6 +33,7 @@ from gestore_sync.recording import NewEntry
 from gestore_sync.refs import Key, Ref
 from gestore_sync.squashing import Changes, squash
 from gestore_sync.tombstones import Tombstones
+from gestore_sync.transactions import check_transactions
 from gestore_sync.walker import Walker
 from gestore_sync.watching import get_watched
 
@@ -68,6 +69,7 @@ class Replay(Push):
     def run(self) -> Report:
         """Do it, and keep account of it at the source."""
         check_log(self.source)
+        check_transactions(self.source, self.target)
         try:
             return super().run()
         except (GestoreSyncError, DatabaseError, InterfaceError) as error:
@@ -140,7 +142,10 @@ class Replay(Push):
         if self._barred:
             report.message = describe_left(report)
         if written or self._barred or report.conflicts:
-            self._record(store, report)
+            try:
+                self._record(store, report)
+            except (DatabaseError, InterfaceError) as error:
+                report.warnings.append(f"The run could not be recorded at the source: {first_line(error)}.")
         return report
 
     def _close(self, store: MappingStore, handled: list[int], *, written: bool) -> None:

@@ -24,7 +24,9 @@ DELETING = (pre_delete, post_delete)
 def has_listeners(signal: Signal, sender: type[Model]) -> bool:
     """Whether anyone but ourselves listens."""
     receivers = signal._live_receivers(sender)
-    return any(getattr(receiver, "__module__", "").partition(".")[0] != OURS for kind in receivers for receiver in kind)
+    return any(
+        str(getattr(receiver, "__module__", "")).partition(".")[0] != OURS for kind in receivers for receiver in kind
+    )
 
 
 class Sender:
@@ -93,20 +95,25 @@ class Sender:
         """Send one signal, which says that it comes from us. Raises :class:`WriteFailed` that names the object where a
         receiver fails."""
         try:
+            self._send(signal, sender, instance, arguments)
+        except WriteFailed as refusal:
+            # After an error of the database its transaction is broken: every other receiver would fail too.
+            if not self.tolerant or isinstance(refusal.__cause__, DatabaseError):
+                raise
+            self.refused.append(refusal)
+
+    def _send(self, signal: Signal, sender: type[Model], instance: Model, arguments: dict[str, Any]) -> None:
+        try:
             signal.send(sender, instance=instance, using=self.using, gestore_sync=True, **arguments)
         except (OperationalError, InterfaceError, GestoreSyncError):
             raise
         except Exception as error:
-            refusal = WriteFailed(
+            raise WriteFailed(
                 f"A receiver of signals failed for {Ref(type(instance), instance.pk)} of the target {self.using!r}: "
                 f"{type(error).__name__}: {error}. Nothing was written. Mend the receiver (raw=True means a copy), or "
                 'set GESTORE_SYNC["SIGNALS"] to "none" for this model.',
                 target_ref=Ref(get_concrete(type(instance)), instance.pk),
-            )
-            # After an error of the database its transaction is broken: every other receiver would fail too.
-            if not self.tolerant or isinstance(error, DatabaseError):
-                raise refusal from error
-            self.refused.append(refusal)
+            ) from error
 
     def _around_members(
         self, through: type[Model], rows: Iterable[Model], write: Callable[[], None], action: str

@@ -30,6 +30,7 @@ class History:
     date: datetime | None = None
     born: bool = False
     saved: bool = False
+    reborn: bool = False
     deletion: Deletion | None = None
     members: dict[str, dict[str, bool]] = field(default_factory=dict)
 
@@ -41,6 +42,7 @@ class History:
         self.date = entry.date
         if entry.action in (ADDITION, CHANGE):
             self.saved = True
+            self.reborn |= self.deletion is not None and entry.action == ADDITION
         elif entry.action == DELETION:
             self.deletion = self.deletion or Deletion(entry.data, entry.date)
             self.members.clear()
@@ -101,7 +103,6 @@ def squash(entries: Iterable[Entry], graph: LinkGraph, scope: Scope) -> Changes:
         if ref is None:
             name = gettext("content type %(pk)s") % {"pk": entry.content_type} if model is None else model._meta.label
             unknown[name] = unknown.get(name, 0) + 1
-            changes.void.append(entry.id)
             continue
         if scope.leaves_out(ref.model) or is_ignored(ref.model, entry, scope):
             continue
@@ -119,8 +120,8 @@ def iter_warnings(unknown: Mapping[str, int], gone: Sequence[Ref]) -> Iterator[s
     """What a person should know of entries that come to nothing. ``unknown``: their numbers by what is missing."""
     for name, number in sorted(unknown.items()):
         yield ngettext(
-            "%(number)d entry of the change log is of %(name)s, which is not to be found.",
-            "%(number)d entries of the change log are of %(name)s, which is not to be found.",
+            "%(number)d entry of the change log is of %(name)s, which is not to be found; they stay pending.",
+            "%(number)d entries of the change log are of %(name)s, which is not to be found; they stay pending.",
             number,
         ) % {"number": number, "name": name}
     if gone:
@@ -162,7 +163,7 @@ def settle(ref: Ref, history: History, exists: bool, changes: Changes) -> None:
     if exists:
         if history.saved or history.deletion:
             changes.saved.setdefault(ref.model, {})[ref.pk] = history.date
-        if deletion is not None and has_automatic_key(ref.model):
+        if deletion is not None and history.reborn and has_automatic_key(ref.model):
             changes.deleted[ref] = deletion
         changes.entries[ref] = history.ids
     elif deletion is not None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from django.db import DatabaseError, connections, transaction
+
+from gestore_sync.exceptions import WrongDatabase
 
 
 @contextmanager
@@ -51,6 +54,17 @@ def write_all_or_nothing(using: str, lock: str | None = None) -> Iterator[None]:
     finally:
         if connection.vendor == "sqlite":
             connection.transaction_mode = mode  # type: ignore[attr-defined]
+
+
+def check_transactions(*aliases: str) -> None:
+    """Raise :class:`WrongDatabase` where the caller has a transaction open, which it may still undo."""
+    for alias in aliases:
+        blocks: list[Any] = connections[alias].atomic_blocks
+        if blocks and not blocks[-1]._from_testcase:
+            raise WrongDatabase(
+                f"The change log cannot be sent within a transaction of {alias!r} that the caller may undo: one side "
+                "would know of it, the other would not. Call it outside of transaction.atomic()."
+            )
 
 
 def begin_alone(using: str, lock: str | None) -> None:

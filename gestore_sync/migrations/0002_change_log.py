@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 
 import django.db.models.deletion
-import django.db.models.functions.text
 from django.db import migrations, models
 
 import gestore_sync.fields
@@ -131,7 +130,7 @@ class Migration(migrations.Migration):
             model_name="changelog",
             index=models.Index(
                 models.F("content_type"),
-                django.db.models.functions.text.Left("object_id", 64),
+                gestore_sync.fields.Prefix("object_id"),
                 name="gestore_sync_changed_object",
             ),
         ),
