@@ -37,6 +37,7 @@ LIVE_SQL = """
     JOIN pg_trigger t ON t.tgname = wanted.name AND t.tgrelid = to_regclass(wanted.table_name)
     WHERE t.tgenabled IN ('O', 'A')
 """
+ANY_SQL = "SELECT 1 FROM pg_trigger WHERE tgname ~ %s LIMIT 1"
 INSTALLED_SQL = """
     SELECT p.proname, quote_ident(n.nspname), coalesce(obj_description(t.oid, 'pg_trigger'), '')
     FROM pg_proc p
@@ -104,7 +105,7 @@ def find_live(using: str, captures: Iterable[Capture]) -> set[Capture]:
 def has_triggers(using: str) -> bool:
     """Whether a PostgreSQL database has any of our triggers, wanted here or not."""
     with connections[using].cursor() as cursor:
-        cursor.execute(LIVE_SQL, [NAME_PATTERN])
+        cursor.execute(ANY_SQL, [NAME_PATTERN])
         return cursor.fetchone() is not None
 
 

@@ -27,7 +27,7 @@ from rich.table import Table
 
 from testproject.bench import LOCAL, PUSH, REMOTE, counted_copies, temporary_databases
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=120)
 MODELS = ("Person", "Profile", "Comment", "Enrolment", "Certificate")
 REPEATS = 3
 
