@@ -64,8 +64,10 @@ def find_remote_row(using: str, alias: str) -> Remote | None:
 
 
 def get_pending(using: str, alias: str) -> QuerySet[Any]:
-    """The entries of a database that a remote still has to get, oldest first."""
+    """The entries of a database that a remote still has to get, oldest first; without an alias, that any has to."""
     news = get_queryset(ChangeLog, using).filter(origin=None).order_by("pk")
+    if not alias:
+        return news.filter(state=PENDING)
     row = find_remote_row(using, alias)
     if row is None or not row.is_known:
         return news.exclude(state=SKIPPED)

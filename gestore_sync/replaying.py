@@ -102,9 +102,8 @@ class Replay(Push):
             try:
                 return self._run_without_barred()
             except Refused as refusal:
-                for error in refusal.refused:
-                    if not self._bar_failed(error):
-                        raise error from refusal
+                if not any([self._bar_failed(error) for error in refusal.refused]):
+                    raise refusal.refused[0] from refusal
             except (WriteFailed, UnreadableValue) as error:
                 if self.strict:
                     raise
