@@ -39,6 +39,7 @@ class Executor:
 
     ``tolerant``: raise :class:`Refused` with all refused rows of an operation, not :class:`WriteFailed` with the first.
     ``checks_early``: find the deletion at fault where the end of the transaction said that there is one.
+    ``guards_signals``: a receiver with a database error does not break the transaction.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Executor:
         *,
         tolerant: bool = False,
         checks_early: bool = False,
+        guards_signals: bool = False,
     ) -> None:
         self.planner = planner
         self.plan: Plan = planner.plan
@@ -58,7 +60,7 @@ class Executor:
         self.store = planner.store
         self.graph = planner.subgraph.graph
         self.writer = get_writer(self.target)
-        self.sender = Sender(self.target, self.graph, tolerant=tolerant)
+        self.sender = Sender(self.target, self.graph, tolerant=tolerant, guarded=guards_signals)
         self.attempts = Attempts(self.source, self.target, tolerant=tolerant)
         self._checks_early = checks_early
         self.journal = Journal(self.store, planner.find_date)
@@ -272,7 +274,7 @@ class Executor:
         def delete(some: Sequence[Key]) -> None:
             self.writer.delete(model, some)
             if self._checks_early:
-                connections[self.target].check_constraints()
+                self.attempts.check_everything()
 
         def write() -> None:
             keys = operation.keys

@@ -101,6 +101,18 @@ class Attempts:
             target_ref=ref if using == self.target else None,
         )
 
+    def check_everything(self) -> None:
+        """Check now what the database would check at the commit, tables that Django does not know too."""
+        connection = connections[self.target]
+        if connection.vendor != "sqlite":
+            connection.check_constraints()
+            return
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA foreign_key_check")
+            row = cursor.fetchone()
+        if row is not None:
+            raise IntegrityError(f"a row of the table {row[0]!r} points to one of {row[2]!r} that is not there")
+
     def check_constraints(self) -> None:
         """Check now what the database would check at the commit, so that what is wrong can be named."""
         try:

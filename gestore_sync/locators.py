@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -173,6 +173,21 @@ class IdentityReader:
             if tuple(frozen[at] for at in places) in wanted:
                 found.setdefault(frozen, []).append(key)
         return {values: sorted(keys, key=str) if len(keys) > 1 else keys for values, keys in found.items()}
+
+    def sort_parents_first(self, keys: list[Key], values: Mapping[Key, Sequence[Any]]) -> list[Key]:
+        """``keys`` with those that they point to among them before them."""
+        at = self.self_linked.index(True)
+        ordered: dict[Key, None] = {}
+        for start in keys:
+            path: dict[Key, None] = {}
+            key = start
+            while key in values and key not in ordered and key not in path:
+                path[key] = None
+                key = values[key][at]
+            ordered.update(dict.fromkeys(reversed(path)))
+        ordered.update(dict.fromkeys(keys))
+        wanted = set(keys)
+        return [key for key in ordered if key in wanted]
 
     def get_names(self) -> list[str | None]:
         """The names of the model's own fields that the components are; None for others."""

@@ -37,7 +37,8 @@ class Doubt(NamedTuple):
 class Lookup:
     """Fills ``counterparts`` model by model; the models that identities point to must come first.
 
-    ``doomed``: rows of the target that the run deletes, which are the counterpart of nothing.
+    ``doomed``: rows of the target that the run deletes, which are the counterpart of nothing. ``tolerant``: objects
+    whose natural key cannot be asked for are noted in ``unreadable``; else the first one raises.
     """
 
     def __init__(
@@ -51,6 +52,8 @@ class Lookup:
         self.counterparts = Counterparts()
         self.doubts: list[Doubt] = []
         self.doomed: dict[type[Model], dict[Key, Ref]] = {}
+        self.tolerant = False
+        self.unreadable: dict[Ref, str] = {}
         self._get_layout = get_layout
 
     def locate(self, model: type[Model]) -> None:
@@ -168,7 +171,7 @@ class Lookup:
         values = reader.read(self.source, keys)
         is_self_linked = any(reader.self_linked)
         if is_self_linked:
-            keys = self._sort_parents_first(reader, keys, values)
+            keys = reader.sort_parents_first(keys, values)
         wanted = (
             reader.resolve(parts, self.counterparts, self.source, without_self=is_self_linked)
             for parts in values.values()
@@ -205,22 +208,6 @@ class Lookup:
         else:
             self._accept(model, key, (free or hits)[0], shared=allow_many)
 
-    @staticmethod
-    def _sort_parents_first(reader: IdentityReader, keys: list[Key], values: Mapping[Key, Sequence[Any]]) -> list[Key]:
-        """``keys`` with those that they point to among them before them."""
-        at = reader.self_linked.index(True)
-        ordered: dict[Key, None] = {}
-        for start in keys:
-            path: dict[Key, None] = {}
-            key = start
-            while key in values and key not in ordered and key not in path:
-                path[key] = None
-                key = values[key][at]
-            ordered.update(dict.fromkeys(reversed(path)))
-        ordered.update(dict.fromkeys(keys))
-        wanted = set(keys)
-        return [key for key in ordered if key in wanted]
-
     def _find_held(self, model: type[Model], found: Mapping[Any, list[Key]]) -> dict[Key, Key]:
         """Rows that are mapped to an object that still exists at the source: they are no one else's counterpart."""
         hits = [hit for of_values in found.values() for hit in of_values if hit not in self._stale]
@@ -240,33 +227,39 @@ class Lookup:
         manager = find_natural_manager(model).db_manager(self.target)
         instances = get_queryset(model, self.source).filter(match_keys(model, keys))
         for instance in instances.iterator(chunk_size=2000):
-            natural_key = read_natural_key(instance)
+            ref = Ref(model, instance.pk)
             try:
-                found = manager.get_by_natural_key(*natural_key) if natural_key else None
-            except ObjectDoesNotExist:
+                found = self._ask_manager(manager, instance, ref)
+            except UnreadableValue as error:
+                if not self.tolerant:
+                    raise
+                self.unreadable[ref] = str(error)
                 found = None
-            except MultipleObjectsReturned:
-                ref = Ref(model, instance.pk)
-                self.doubts.append(
-                    Doubt(
-                        ref,
-                        f"The natural key {natural_key!r} of {ref} matches two rows of the target. Make them one.",
-                    )
-                )
-                rest.append(instance.pk)
-                continue
-            except Exception as error:
-                raise UnreadableValue(
-                    f"get_by_natural_key{natural_key!r} failed for {Ref(model, instance.pk)}: "
-                    f'{type(error).__name__}: {error}. Mend it, or name fields in GESTORE_SYNC["IDENTITY"].',
-                    ref=Ref(model, instance.pk),
-                    using=self.source,
-                ) from error
             if found is None:
-                rest.append(instance.pk)
+                rest.append(ref.pk)
             else:
-                self._accept(model, instance.pk, found.pk)
+                self._accept(model, ref.pk, found.pk)
         return rest
+
+    def _ask_manager(self, manager: Any, instance: Model, ref: Ref) -> Model | None:
+        """The object of the target with the natural key of ``instance``. Raises :class:`UnreadableValue`."""
+        natural_key = read_natural_key(instance)
+        try:
+            found: Model | None = manager.get_by_natural_key(*natural_key) if natural_key else None
+        except ObjectDoesNotExist:
+            return None
+        except MultipleObjectsReturned:
+            reason = f"The natural key {natural_key!r} of {ref} matches two rows of the target. Make them one."
+            self.doubts.append(Doubt(ref, reason))
+            return None
+        except Exception as error:
+            raise UnreadableValue(
+                f"get_by_natural_key{natural_key!r} failed for {ref}: {type(error).__name__}: {error}. "
+                'Mend it, or name fields in GESTORE_SYNC["IDENTITY"].',
+                ref=ref,
+                using=self.source,
+            ) from error
+        return found
 
     # 4. the primary key
 

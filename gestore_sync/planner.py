@@ -48,6 +48,7 @@ class Planner:
         on_conflict: str = "newer",
         prune: bool = False,
         progress: Progress | None = None,
+        tolerant: bool = False,
         tombstones: Tombstones | None = None,
         find_date: Callable[[type[Model], Key], datetime | None] = lambda model, key: None,
     ) -> None:
@@ -63,6 +64,7 @@ class Planner:
         self.progress = progress or Progress()
         self.get_layout: Callable[[type[Model]], Layout] = cache(lambda model: Layout(model, subgraph.graph))
         self.lookup = Lookup(subgraph, target, store, self.get_layout)
+        self.lookup.tolerant = tolerant
         self.counterparts = self.lookup.counterparts
         self.plan = Plan(roots=subgraph.roots)
         self._named: dict[type[Model], list[tuple[Key, int]]] = {}
@@ -81,6 +83,7 @@ class Planner:
         for model in sort_models(models, links, lambda link: 2 if link in identifying else int(link.required)):
             self.lookup.locate(model)
             self.progress.advance()
+        self.plan.waiting.update(self.lookup.unreadable)
         spread_needs(self.subgraph, self.counterparts)
         for ref, reason in self.lookup.doubts:
             if self.subgraph.find_role(*ref) not in REFERRED or self.subgraph.is_needed(*ref):
@@ -146,8 +149,6 @@ class Planner:
             }
             for theirs, value in iter_rows(model, self.target, list(pairs), [name]):
                 values[pairs[theirs]] = value
-
-    # Rows
 
     def _plan_model(self, model: type[Model]) -> None:
         label = model._meta.label
@@ -288,8 +289,6 @@ class Planner:
             values = layout.get_values(rows[target]) if target in rows else []
             noted.append((key, target, False, get_identity_digests(layout, values, names if values else ())))
         self.plan.changes.add(Note(model._meta.label, noted))
-
-    # The report
 
     def _add_conflict(
         self, ref: Ref, reason: str, fields: dict[str, list[Any]] | None = None, resolved: str | None = None

@@ -159,12 +159,15 @@ class _Buffer:
 
     def __init__(self, using: str) -> None:
         self.using = using
-        self.savepoints = tuple(connections[using].savepoint_ids)
+        self.savepoints = self._find_savepoints()
         self.entries: list[NewEntry] = []
 
     def takes(self, using: str) -> bool:
         """Whether an entry that is made now may wait."""
-        return using == self.using and tuple(connections[using].savepoint_ids) == self.savepoints
+        return using == self.using and self._find_savepoints() == self.savepoints
+
+    def _find_savepoints(self) -> list[str]:
+        return [name for name in connections[self.using].savepoint_ids if name is not None]
 
 
 _buffer: ContextVar[_Buffer | None] = ContextVar("gestore_sync_buffer", default=None)

@@ -63,7 +63,7 @@ class Replay(Push):
         self._barred: dict[Ref, str] = {}
         self._changes = Changes()
         self._closed: set[int] = set()
-        self._checks_early = False
+        self._checks_early = self._guards = False
         self._planner: Planner | None = None
 
     def run(self) -> Report:
@@ -97,16 +97,19 @@ class Replay(Push):
         announce(self.source, self.target, self._uuid)
 
     def _run_once(self) -> Report:
-        self._carried, self._barred, self._checks_early = Report(), {}, False
+        self._carried, self._barred, self._checks_early, self._guards = Report(), {}, False, False
         while True:
             try:
                 return self._run_without_barred()
             except Refused as refusal:
-                if not any([self._bar_failed(error) for error in refusal.refused]):
+                barred = [self._bar_failed(error) for error in refusal.refused]
+                if not any(barred):
                     raise refusal.refused[0] from refusal
+                self._guards |= any(isinstance(error.__cause__, DatabaseError) for error in refusal.refused)
             except (WriteFailed, UnreadableValue) as error:
                 if self.strict:
                     raise
+                self._guards |= isinstance(error.__cause__, DatabaseError)
                 if not self._bar_failed(error):
                     if self._checks_early or isinstance(error, UnreadableValue):
                         raise
@@ -125,7 +128,11 @@ class Replay(Push):
             try:
                 if not plan.is_empty():
                     executor = Executor(
-                        planner, self.progress, tolerant=not self.strict, checks_early=self._checks_early
+                        planner,
+                        self.progress,
+                        tolerant=not self.strict,
+                        checks_early=self._checks_early,
+                        guards_signals=self._guards,
                     )
                     executor.apply(self._uuid, make_ranges(handled))
             except WriteFailed as error:
@@ -214,7 +221,8 @@ class Replay(Push):
         saved: Mapping[type[Model], Mapping[Key, Any]] = changes.saved
         subgraph = walker.walk_changes(saved, find_looked_up(deleted, removed, self.graph))
         tombstones = Tombstones(self.graph, deletions=deleted, removed=removed)
-        return self._plan_subgraph(store, subgraph, tombstones=tombstones, find_date=changes.find_date)
+        options = {"tombstones": tombstones, "find_date": changes.find_date, "tolerant": not self.strict}
+        return self._plan_subgraph(store, subgraph, **options)
 
     def _add_members(self, planner: Planner) -> bool:
         """Take in the many-to-many members of objects that are created, logged or not; whether there are any."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 from django.db.models import Model
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 from django.dispatch import Signal
@@ -33,10 +34,12 @@ class Sender:
     """Sends the signals of one run on the target, where a model has listeners and its mode is ``raw``.
 
     ``tolerant``: what receivers fail with is kept in ``refused``, so that all such objects are found at once.
+    ``guarded``: each signal has a savepoint of its own.
     """
 
-    def __init__(self, using: str, graph: LinkGraph, *, tolerant: bool = False) -> None:
+    def __init__(self, using: str, graph: LinkGraph, *, tolerant: bool = False, guarded: bool = False) -> None:
         self.using = using
+        self.guarded = guarded
         self.tolerant = tolerant
         self.refused: list[WriteFailed] = []
         self._by_through: dict[type[Model], Membership] = {
@@ -98,13 +101,14 @@ class Sender:
             self._send(signal, sender, instance, arguments)
         except WriteFailed as refusal:
             # After an error of the database its transaction is broken: every other receiver would fail too.
-            if not self.tolerant or isinstance(refusal.__cause__, DatabaseError):
+            if not self.tolerant or (isinstance(refusal.__cause__, DatabaseError) and not self.guarded):
                 raise
             self.refused.append(refusal)
 
     def _send(self, signal: Signal, sender: type[Model], instance: Model, arguments: dict[str, Any]) -> None:
         try:
-            signal.send(sender, instance=instance, using=self.using, gestore_sync=True, **arguments)
+            with transaction.atomic(using=self.using) if self.guarded else nullcontext():
+                signal.send(sender, instance=instance, using=self.using, gestore_sync=True, **arguments)
         except (OperationalError, InterfaceError, GestoreSyncError):
             raise
         except Exception as error:

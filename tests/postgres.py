@@ -47,7 +47,8 @@ _servers = ExitStack()
 def running_server(*, durable: bool = False) -> Iterator[str]:
     """Yield the URL of a PostgreSQL server: the one in POSTGRES_URL, or else one that ends with the block.
 
-    ``durable``: a commit waits for the disk, as on a server in use. Raises RuntimeError with what the server said if it does not start.
+    ``durable``: a commit waits for the disk, as on a server in use. Raises RuntimeError with what the server said if it
+    does not start.
     """
     given = os.environ.get(VARIABLE)
     if given:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -12,9 +13,26 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import Pair
-from tests.kinds.pushing import rolled_back, rows
-from tests.logged.models import Article, City, Country, Product, Reading, Tag
-from tests.logged.sites import NO_CHANGES, Sites, add, change, ready, written
+from tests.kinds.pushing import rows
+from tests.logged.models import (
+    Account,
+    Agency,
+    Article,
+    Author,
+    Authorship,
+    City,
+    Comment,
+    Country,
+    Employee,
+    Opera,
+    Page,
+    Product,
+    Reading,
+    Tag,
+    Team,
+    Ticket,
+)
+from tests.logged.sites import NO_CHANGES, Sites, add, change, ready, undone, written
 
 State = dict[str, dict[str, Any]]
 COMMON = ("c1", "c2", "d1", "d2")
@@ -328,7 +346,8 @@ def test_two_sites_hold_the_same_after_any_changes(
     pair: Pair, changes: list[tuple[str, bool, int, int]], batch_size: int, retention: timedelta
 ) -> None:
     with (
-        rolled_back(pair.source, pair.target),
+        undone(pair.source),
+        undone(pair.target),
         override_settings(
             SYNCHRO_MODELS=("logged",), GESTORE_SYNC={"BATCH_SIZE": batch_size, "LOG_RETENTION": retention}
         ),
@@ -340,3 +359,198 @@ def test_two_sites_hold_the_same_after_any_changes(
             world.do(*one)
 
         world.check()
+
+
+# One direction, and every kind of model
+
+
+KINDS: dict[type[models.Model], str] = {
+    Product: "name",
+    Country: "code",
+    City: "name",
+    Ticket: "title",
+    Page: "title",
+    Opera: "name",
+    Tag: "name",
+    Author: "name",
+    Agency: "name",
+    Article: "title",
+    Authorship: "share",
+    Team: "name",
+    Employee: "name",
+    Comment: "text",
+    Account: "name",
+}
+"""What tells one object from the other, by model."""
+SUBJECTS = [Product, Opera, Ticket, Page, Article]
+
+
+class Site:
+    """Objects of every kind, which are added, changed, tied together and deleted at random."""
+
+    def __init__(self, sites: Sites) -> None:
+        self.sites = sites
+        self.using = sites.local
+        self.numbers = itertools.count(100)
+
+    def find(self, model: type[models.Model], pick: int) -> Any:
+        """Some object of a model, or None."""
+        found = list(rows(model, self.using).order_by(KINDS[model]))
+        return found[pick % len(found)] if found else None
+
+    def do(self, what: str, kind: int, pick: int, value: int) -> None:
+        """Do one thing with some object, or of some model."""
+        model = list(KINDS)[kind % len(KINDS)]
+        if what == "add":
+            self.add(model, pick)
+        elif what == "send":
+            self.send()
+        elif (instance := self.find(model, pick)) is not None:
+            getattr(self, what)(instance, value)
+
+    def add(self, model: type[models.Model], pick: int) -> None:
+        """Add an object, if there is what it needs."""
+        number = next(self.numbers)
+        values: dict[str, Any] = {KINDS[model]: number if model is Authorship else f"n{number}"}
+        if model is Page:
+            values["path"] = f"page/{number}"
+        if model is Comment:
+            values["subject"] = self.find(SUBJECTS[pick % len(SUBJECTS)], pick)
+        for field in model._meta.local_concrete_fields:
+            if isinstance(field, models.ForeignKey) and model is not Comment and not is_parent(field):
+                values[field.name] = self.find(field.related_model, pick)
+        nulls = {name for name, value in values.items() if value is None}
+        if nulls <= {field.name for field in model._meta.fields if field.null}:
+            add(model, self.using, **values)
+
+    def change(self, instance: Any, value: int) -> None:
+        """Change a text or a number that identifies nothing."""
+        for name in ("text", "price", "motto", "seats", "composer", "cash"):
+            if hasattr(instance, name) and not isinstance(instance, Comment):
+                change(instance, **{name: value})
+
+    def save(self, instance: Any, value: int) -> None:
+        """Save it as it is."""
+        instance.save()
+
+    def tie(self, instance: Any, value: int) -> None:
+        """Let its optional links lead elsewhere."""
+        for field in type(instance)._meta.fields:
+            if isinstance(field, models.ForeignKey) and field.null:
+                change(instance, **{field.name: self.find(field.related_model, value) if value else None})
+
+    def set_members(self, instance: Any, value: int) -> None:
+        """Give it other members."""
+        for field in type(instance)._meta.many_to_many:
+            if field.remote_field.through._meta.auto_created:
+                members = list(rows(field.related_model, self.using).order_by(KINDS[field.related_model]))
+                getattr(instance, field.name).set(members[value : value + 2])
+
+    def clear_members(self, instance: Any, value: int) -> None:
+        """Take it out wherever it is a member."""
+        for field in type(instance)._meta.related_objects:
+            if field.many_to_many and field.related_name and not field.hidden:
+                getattr(instance, field.get_accessor_name()).clear()
+
+    def delete(self, instance: Any, value: int) -> None:
+        """Delete it, if nothing protects it."""
+        with suppress(models.ProtectedError):
+            instance.delete()
+
+    def send(self) -> None:
+        """Send, with nothing that fails or is disputed."""
+        report = self.sites.send()
+        assert (report.failures, report.conflicts) == ([], [])
+
+
+def is_parent(field: models.Field[Any, Any]) -> bool:
+    """Whether a column leads to a row's parent in another table."""
+    return bool(field.remote_field and getattr(field.remote_field, "parent_link", False))
+
+
+def describe(using: str) -> dict[tuple[str, Any], dict[str, Any]]:
+    """All objects of a database by what names them, with links as names; one that is there twice is an error."""
+    found: dict[tuple[str, Any], dict[str, Any]] = {}
+    for model in KINDS:
+        for instance in rows(model, using):
+            values: dict[str, Any] = {}
+            for field in model._meta.concrete_fields:
+                if isinstance(field, models.ForeignKey):
+                    if not is_parent(field) and field.related_model in KINDS:
+                        values[field.name] = name_of(getattr(instance, field.name))
+                elif not isinstance(field, models.AutoField):
+                    values[field.name] = getattr(instance, field.name)
+            for many in model._meta.many_to_many:
+                values[many.name] = {name_of(member) for member in getattr(instance, many.name).all()}
+            if model is Comment:
+                values = {"text": instance.text, "subject": name_of(instance.subject)}
+            key = name_of(instance)
+            assert key is not None and key not in found, f"{key} is there twice"
+            found[key] = values
+    return found
+
+
+def name_of(instance: Any) -> tuple[str, Any] | None:
+    """What names an object on every site."""
+    if instance is None:
+        return None
+    model = type(instance)
+    own = getattr(instance, KINDS[model])
+    return model.__name__, (own, instance.country.code) if model is City else own
+
+
+def add_theirs(using: str) -> None:
+    """Give the remote site objects of its own, some of which know each other."""
+    products = [add(Product, using, name=f"theirs {number}") for number in range(3)]
+    opera = add(Opera, using, name="theirs", seats=5)
+    add(Comment, using, subject=opera, text="theirs")
+    add(Comment, using, subject=products[1], text="theirs too")
+    team = add(Team, using, name="theirs")
+    change(team, lead=add(Employee, using, name="theirs", team=team))
+    article = add(Article, using, title="theirs")
+    article.tags.add(add(Tag, using, name="theirs"))
+    article.twins.add(add(Article, using, title="theirs too"))
+    add(Authorship, using, article=article, author=add(Author, using, name="theirs"), share=5)
+
+
+@settings(
+    max_examples=6,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    changes=st.lists(
+        st.tuples(
+            st.sampled_from(
+                ["add"] * 6 + ["change", "save", "tie", "set_members", "clear_members", "delete", "delete", "send"]
+            ),
+            st.integers(0, len(KINDS) - 1),
+            st.integers(0, 5),
+            st.integers(0, 3),
+        ),
+        min_size=20,
+        max_size=80,
+    ),
+    batch_size=st.sampled_from([1, 3, 10_000]),
+)
+def test_a_remote_holds_what_it_has_and_what_was_sent_of_every_kind(
+    pair: Pair, changes: list[tuple[str, int, int, int]], batch_size: int
+) -> None:
+    with (
+        undone(pair.source),
+        undone(pair.target),
+        override_settings(SYNCHRO_MODELS=("logged",), GESTORE_SYNC={"BATCH_SIZE": batch_size}),
+        ready(pair) as sites,
+    ):
+        add_theirs(sites.remote)
+        theirs = describe(sites.remote)
+        site = Site(sites)
+
+        for one in changes:
+            site.do(*one)
+        site.send()
+
+        assert describe(sites.remote) == {**describe(sites.local), **theirs}
+        report = sites.send()
+        assert (report.message, written(report)) == (NO_CHANGES, {})

@@ -69,14 +69,14 @@ def using(request: pytest.FixtureRequest, settings: Any) -> Iterator[str]:
 
 
 @pytest.fixture
-def live(transactional_db: None, settings: Any) -> str:
+def live(settings: Any) -> str:
     """The alias of a PostgreSQL database to which several threads connect."""
     settings.SYNCHRO_MODELS = ("logged",)
     forget_caches()
     return "pg_local"
 
 
-several_threads = pytest.mark.django_db(databases=DATABASES, transaction=True)
+several_threads = pytest.mark.django_db(databases=["default", "pg_local"], transaction=True)
 
 
 def actions(using: str, model: type[models.Model]) -> list[int]:

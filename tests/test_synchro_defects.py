@@ -36,6 +36,7 @@ from tests.logged.models import (
 )
 from tests.logged.sites import (
     DONE,
+    LIVE,
     NO_CHANGES,
     Sites,
     add,
@@ -47,9 +48,9 @@ from tests.logged.sites import (
     receiving,
     written,
 )
-from tests.policies.watching import pairings, refuse_text
+from tests.policies.watching import refuse_text
 
-on_postgresql = pytest.mark.parametrize("live_pair", pairings("postgresql-postgresql", live=True), indirect=True)
+on_postgresql = pytest.mark.parametrize("live_pair", LIVE, indirect=True)
 
 
 @pytest.fixture

@@ -57,11 +57,12 @@ from tests.logged.sites import (
     drop_our_tables,
     forget_log,
     read_log,
+    read_only,
     ready,
     receiving,
     written,
 )
-from tests.policies.watching import CROSSED, execute, pairings, read_only, refuse_text, unread
+from tests.policies.watching import CROSSED, execute, pairings, refuse_text, unread
 
 CROSSED_PAIRS = pairings(*CROSSED)
 ONE_PAIR = pairings("sqlite-postgresql")

@@ -245,3 +245,32 @@ class Riddle(models.Model):
     def natural_key(self) -> tuple[Any, ...]:
         """Raise an error, as code that does not fit its model does."""
         raise RuntimeError("nobody knows")
+
+
+class Booking(models.Model):
+    """Hangs on the parent table of a row in several tables."""
+
+    venue = models.ForeignKey(Venue, on_delete=models.CASCADE)
+    text = models.CharField(max_length=50, default="")
+
+
+class CipherManager(models.Manager["Cipher"]):
+    """Takes a key apart, which fails for one that no number ends."""
+
+    def get_by_natural_key(self, key: str) -> Cipher:
+        """Return the object with this key."""
+        code, _, number = key.partition("\0")
+        return self.get(code=code, number=str(int(number)))
+
+
+class Cipher(models.Model):
+    """Its natural key has a null character in it, which some databases cannot keep."""
+
+    code = models.CharField(max_length=50)
+    number = models.CharField(max_length=50)
+
+    objects = CipherManager()
+
+    def natural_key(self) -> tuple[str]:
+        """Return both fields in one text."""
+        return (f"{self.code}\0{self.number}",)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 from django.apps import apps
-from django.db import connections, models
+from django.db import connections, models, transaction
 from django.db.models.query import QuerySet
 from django.db.models.signals import post_migrate
 from django.dispatch import Signal
@@ -21,7 +21,7 @@ from gestore_sync import api
 from gestore_sync.models import ChangeLog, Delivery
 from tests.conftest import DATABASES, Pair
 from tests.kinds.pushing import forget_caches, rows
-from tests.policies.watching import execute, read_only, restart_numbers, unread
+from tests.policies.watching import execute, restart_numbers, unread
 
 M = TypeVar("M", bound=models.Model)
 T = TypeVar("T")
@@ -34,6 +34,16 @@ ONE_DATABASE = [
     pytest.param(alias, marks=pytest.mark.django_db(databases=DATABASES), id=vendor)
     for alias, vendor in (("default", "sqlite"), ("pg_local", "postgresql"))
 ]
+
+
+LIVE = [
+    pytest.param(
+        Pair("pg_local", "pg_remote"),
+        marks=pytest.mark.django_db(databases=["default", "pg_local", "pg_remote"], transaction=True),
+        id="postgresql-postgresql",
+    )
+]
+"""A pair of databases to which several processes and threads connect, and no other database."""
 
 
 class Sites:
@@ -76,6 +86,32 @@ class Sites:
     def get_pending(self) -> dict[str, int]:
         """What the local site has yet to send, by model."""
         return get_pending(self.local, self.remote)
+
+
+@contextmanager
+def undone(using: str) -> Iterator[None]:
+    """Undo what the block writes, within the transaction of a test, without a block of ``atomic``."""
+    point = transaction.savepoint(using=using)
+    try:
+        yield
+    finally:
+        transaction.set_rollback(False, using=using)
+        transaction.savepoint_rollback(point, using=using)
+
+
+@contextmanager
+def read_only(using: str) -> Iterator[None]:
+    """Let the database itself refuse whatever is written in the block, within the transaction of a test."""
+    if connections[using].vendor == "sqlite":
+        execute(using, "PRAGMA query_only = ON")
+        try:
+            yield
+        finally:
+            execute(using, "PRAGMA query_only = OFF")
+        return
+    with undone(using):
+        execute(using, "SET TRANSACTION READ ONLY")
+        yield
 
 
 def get_pending(source: str, remote: str | None = None) -> dict[str, int]:
