@@ -198,8 +198,9 @@ class Replay(Push):
             report = planner.plan.report
             undecided = [*planner.plan.undecided, *iter_open(there)]
             undecided = [(ref, conflict) for ref, conflict in undecided if ref not in self._barred]
-            if (undecided or planner.plan.waiting) and not self.strict:
-                self._bar_undecided(undecided, planner.plan.waiting)
+            waiting = {ref: reason for ref, reason in planner.plan.waiting.items() if ref not in self._barred}
+            if (undecided or waiting) and not self.strict:
+                self._bar_undecided(undecided, waiting)
             elif undecided or report.get_unresolved():
                 planner.plan.close()
                 self._finish_report(report, there)
