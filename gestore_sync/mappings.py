@@ -192,12 +192,13 @@ class MappingStore:
         return found
 
     @cached_property
-    def _has_target_log(self) -> bool:
+    def has_target_log(self) -> bool:
+        """Whether the target has a change log."""
         return self.in_target and has_log(self.target)
 
     def find_replaced(self, model: type[Model], targets: Sequence[Key]) -> set[Key]:
         """Those rows of the target that are other objects by now, as its own log tells."""
-        if self.uuid is None or not self._has_target_log:
+        if self.uuid is None or not self.has_target_log:
             return set()
         return find_replaced(self.target, model, targets, self.uuid)
 

@@ -42,9 +42,14 @@ def iter_more_roots(subgraph: Subgraph) -> Iterator[str]:
 
 
 def iter_missing_tables(store: MappingStore) -> Iterator[str]:
-    """A warning where the target cannot keep the id mappings."""
+    """A warning where the target cannot keep the id mappings, or the change log."""
     if not store.in_target:
         yield _(
             "The target %(alias)r has no tables of gestore_sync: the id mappings are kept at the source. "
+            "Run: manage.py migrate gestore_sync --database %(alias)s"
+        ) % {"alias": store.target}
+    elif not store.has_target_log:
+        yield _(
+            "The target %(alias)r has no change log: times cannot be compared. "
             "Run: manage.py migrate gestore_sync --database %(alias)s"
         ) % {"alias": store.target}

@@ -86,7 +86,8 @@ class Planner:
         self.plan.waiting.update(self.lookup.unreadable)
         spread_needs(self.subgraph, self.counterparts)
         for ref, reason in self.lookup.doubts:
-            if self.subgraph.find_role(*ref) not in REFERRED or self.subgraph.is_needed(*ref):
+            counts = self.subgraph.find_role(*ref) not in REFERRED or self.subgraph.is_needed(*ref)
+            if counts and ref.pk not in self.subgraph.barred.get(ref.model, {}):
                 self._add_conflict(ref, reason)
         self._find_unique_values()
         order = sort_models(models, links, lambda link: int(link.required))

@@ -82,6 +82,8 @@ class Removals:
     def find_logged(self, tombstones: Tombstones) -> None:
         """Collect what the change log says is deleted, and what hangs on that."""
         self._tombstones = tombstones
+        for ref, reason in tombstones.doubts.items():
+            self.conflicts.append(Conflict(ref.model._meta.label, str(ref.pk), None, reason, ref=ref))
         frontier: dict[type[Model], list[Key]] = {}
         for model, rows in tombstones.doomed.items():
             free = {key: ref for key, ref in rows.items() if not self._is_claimed(model, key)}

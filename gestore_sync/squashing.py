@@ -120,7 +120,7 @@ def iter_warnings(unknown: Mapping[str, int], gone: Sequence[Ref]) -> Iterator[s
     """What a person should know of entries that come to nothing. ``unknown``: their numbers by what is missing."""
     for name, number in sorted(unknown.items()):
         yield ngettext(
-            "%(number)d entry of the change log is of %(name)s, which is not to be found; they stay pending.",
+            "%(number)d entry of the change log is of %(name)s, which is not to be found; it stays pending.",
             "%(number)d entries of the change log are of %(name)s, which is not to be found; they stay pending.",
             number,
         ) % {"number": number, "name": name}

@@ -50,7 +50,7 @@ class Tombstones:
     """The deletions of one run. ``doomed``: by model, the rows of the target, the objects that they stood for.
 
     ``sent``: what is known of those rows from their id mapping. ``members``: by through model, rows that go, with their
-    owners.
+    owners. ``doubts``: deleted objects that could be one of several rows, and why.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Tombstones:
         self.doomed: dict[type[Model], dict[Key, Ref]] = {}
         self.sent: dict[Ref, Sent] = {}
         self.members: dict[type[Model], dict[Key, Ref]] = {}
+        self.doubts: dict[Ref, str] = {}
 
     # By id mapping: before counterparts are looked for, as these rows are none
 
@@ -148,7 +149,13 @@ class Tombstones:
             hits = reader.find(self._target, wanted.values()) if wanted else {}
             for key, parts in wanted.items():
                 of_key = hits.get(parts, [])
-                if len(of_key) == 1 or (of_key and reader.identity.allow_many):
+                if len(of_key) > 1 and not reader.identity.allow_many:
+                    left.remove(key)
+                    self.doubts[Ref(model, key)] = (
+                        f"The deleted {Ref(model, key)} has two counterparts by its {reader.identity.name}: "
+                        f"{' and '.join(str(Ref(model, hit)) for hit in of_key[:2])} of the target. Delete one there."
+                    )
+                elif of_key:
                     left.remove(key)
                     yield key, of_key[0]
         yield from self._iter_by_manager(model, left)
