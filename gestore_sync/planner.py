@@ -262,7 +262,8 @@ class Planner:
             report.skipped[label] += 1
         else:
             report.unchanged[label] += 1
-        if not decision.disputed and decision.resolved is None:
+        is_doubtful = any(doubt.ref == Ref(layout.model, key) for doubt in self.lookup.doubts)
+        if is_doubtful or (not decision.disputed and decision.resolved is None):
             return
         theirs = layout.get_values(row)
         numbers = decision.disputed or (*decision.write, *decision.kept)
