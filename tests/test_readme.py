@@ -23,7 +23,7 @@ from django.apps import apps
 from django.contrib import admin
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import BaseCommand, call_command, execute_from_command_line, load_command_class
-from django.db import connections, transaction
+from django.db import connections
 from django.db.models.signals import post_save
 from django.test import override_settings
 from django.test.utils import isolate_apps
@@ -40,6 +40,7 @@ from gestore_sync.plan import Report
 from gestore_sync.progress import Progress
 from gestore_sync.triggers import forget_captured, update_triggers
 from gestore_sync.watching import get_watched
+from tests.logged.sites import undone
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.rst"
@@ -757,13 +758,6 @@ def test_the_table_of_what_is_caught_is_right(what: str, way: str, is_caught: bo
     for act, labels in ACTS[what]:
         with undone(using), undone("remote"):
             assert is_told(act, labels, way, using) == is_caught
-
-
-@contextlib.contextmanager
-def undone(using: str) -> Iterator[None]:
-    with transaction.atomic(using=using):
-        yield
-        transaction.set_rollback(True, using=using)
 
 
 def is_told(act: Callable[[Scene], object], labels: tuple[str, ...], way: str, using: str) -> bool:

@@ -290,6 +290,24 @@ def test_what_is_done_in_bulk_arrives(sites: Sites) -> None:
     sites.send_nothing()
 
 
+def test_a_generic_key_that_leads_nowhere_is_told_and_blocks_nothing(sites: Sites) -> None:
+    product = add(Product, sites.local, name="gone")
+    comment = add(Comment, sites.local, subject=product, text="about nothing")
+    other = add(Product, sites.local, name="lamp")
+    product.delete()
+
+    report = sites.send()
+
+    assert sites.arrived(Product, "name") == ["lamp"]
+    (problem,) = [*report.get_unresolved(), *report.failures]
+    assert (problem["model"], problem["pk"]) == ("logged.Comment", str(comment.pk))
+    assert "logged.Comment.subject" in problem["reason"]
+    assert sites.get_pending() == {"logged.Comment": 1}
+    change(comment, subject=other)
+    sites.send()
+    assert sites.there(Comment).get().subject == sites.there(Product).get()
+
+
 # Repeated changes of one object
 
 
