@@ -56,6 +56,7 @@ class Removals:
         self._times = times
         self._causes: dict[tuple[type[Model], Key], Ref] = {}
         self._claimed: dict[type[Model], Any] = {}
+        self._owned: dict[type[Model], set[Any]] = {}
         self._kept: Counter[str] = Counter()
         self._tombstones: Tombstones | None = None
         self.deleted: dict[type[Model], dict[Key, None]] = {}
@@ -158,6 +159,13 @@ class Removals:
                 claimed.add(target)
         return key in self._claimed[model]
 
+    def _is_owned(self, model: type[Model], key: Key) -> bool:
+        """Whether the row is the counterpart of an object that the run brings up to date."""
+        if model not in self._owned:
+            keys = self._subgraph.iter_keys(model, Role.OWN)
+            self._owned[model] = {self._counterparts.get(model, mine) for mine in keys}
+        return key in self._owned[model]
+
     def _find_removable(self, model: type[Model], keys: Iterable[Key], *, created_only: bool) -> list[Key]:
         """Those rows whose object this origin sent and no longer has."""
         free = [key for key in dict.fromkeys(keys) if not self._is_claimed(model, key)]
@@ -226,7 +234,8 @@ class Removals:
             pairs = [
                 (pk, key)
                 for pk, key in every
-                if pk not in self.deleted.get(link.model, ()) and not self._is_claimed(link.model, pk)
+                if pk not in self.deleted.get(link.model, ())
+                and not (self._is_claimed(link.model, pk) if value is SURVIVES else self._is_owned(link.model, pk))
             ]
             if not pairs:
                 continue

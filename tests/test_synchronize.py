@@ -937,6 +937,22 @@ def test_an_optional_link_to_a_deleted_object_becomes_null(sites: Sites) -> None
     assert set(sites.there(Employee).values_list("boss", flat=True)) == {None}
 
 
+def test_an_optional_link_to_a_deleted_object_becomes_null_in_a_row_that_another_object_needs(sites: Sites) -> None:
+    boss = add(Employee, sites.local, name="Ann")
+    clerk = add(Employee, sites.local, name="Bob", boss=boss)
+    sites.send()
+
+    boss.delete()
+    clerk.refresh_from_db()
+    add(Team, sites.local, name="red", lead=clerk)
+    report = sites.send()
+
+    assert (report.failures, report.get_unresolved()) == ([], [])
+    assert sites.arrived(Employee, "name", "boss") == [("Bob", None)]
+    assert sites.arrived(Team, "name", "lead__name") == [("red", "Bob")]
+    sites.send_nothing()
+
+
 # Fields that do not travel
 
 
