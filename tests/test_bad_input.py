@@ -113,9 +113,11 @@ def test_one_unknown_object_among_others_writes_nothing(watch: Watch) -> None:
     assert "policies.Depot.999999" in str(error)
 
 
-def test_a_push_of_nothing_is_told(watch: Watch) -> None:
-    with pytest.raises(UnknownObject):
-        watch.synchronize()
+def test_changes_of_no_object_are_told(watch: Watch) -> None:
+    error = watch.refuse(changes=True)
+
+    assert isinstance(error, UnknownObject)
+    assert "--root" in str(error)
 
 
 @pytest.mark.parametrize(

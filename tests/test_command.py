@@ -353,7 +353,7 @@ def test_json_is_one_object_where_the_target_refuses_a_row(watch: Watch, depot: 
         ["--root", "nowhere.Nothing.1"],
         ["--root", "policies.Depot.999999"],
         ["--root", "policies.Depot.1", "--own", "nothing"],
-        [],
+        ["--changes"],
     ],
 )
 @pytest.mark.parametrize("pair", ONE, indirect=True)
