@@ -91,12 +91,12 @@ class Sites:
 @contextmanager
 def undone(using: str) -> Iterator[None]:
     """Undo what the block writes, within the transaction of a test, without a block of ``atomic``."""
-    point = transaction.savepoint(using=using)
+    point = connections[using].savepoint()
     try:
         yield
     finally:
         transaction.set_rollback(False, using=using)
-        transaction.savepoint_rollback(point, using=using)
+        connections[using].savepoint_rollback(point)
 
 
 @contextmanager
