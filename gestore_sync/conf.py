@@ -23,6 +23,22 @@ def _is_fields_by_model(value: Any) -> bool:
     )
 
 
+def _is_names_or_none(value: Any) -> bool:
+    return value is None or _is_names(value)
+
+
+def _is_texts_by_text(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(text, str) for pair in value.items() for text in pair)
+
+
+def _is_key(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and bool(value))
+
+
+def _is_keys(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(key, str) and key for key in value)
+
+
 def _is_retention(value: Any) -> bool:
     return value is None or (isinstance(value, timedelta) and value >= timedelta())
 
@@ -41,11 +57,19 @@ def _is_signals(value: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One key of ``GESTORE_SYNC``: its default, what it takes in words, and the test for it."""
+    """One key of ``GESTORE_SYNC``: its default, what it takes in words, and the test for it.
+
+    ``is_secret``: its value is not shown.
+    """
 
     default: Any
     takes: str
     accepts: Callable[[Any], bool]
+    is_secret: bool = False
+
+    def show(self, value: Any) -> str:
+        """A value as it may be shown."""
+        return "a value that is not shown" if self.is_secret else repr(value)
 
 
 OPTIONS: dict[str, Option] = {
@@ -59,6 +83,15 @@ OPTIONS: dict[str, Option] = {
     "ADAPTERS": Option((), "a list of dotted paths of Adapter classes", _is_names),
     "CAPTURE": Option(SIGNALS, '"signals" or "triggers"', lambda value: value in CAPTURES),
     "LOG_RETENTION": Option(timedelta(days=30), "a timedelta, or None to keep everything", _is_retention),
+    "IMPORT_MODELS": Option(
+        None, 'a list of apps and models, "app" or "app.Model", or None for all', _is_names_or_none
+    ),
+    "PROTECTED_FIELDS": Option((), 'a list of fields, "app.Model.field"', _is_names),
+    "UPGRADERS": Option({}, 'a dictionary {"app.Model": "dotted.path.of.a.function"}', _is_texts_by_text),
+    "MAX_IMPORT_SIZE": Option(4 * 2**30, "a number of bytes", lambda value: type(value) is int and value > 0),
+    "SIGNING_KEY": Option(None, "a secret text, or None for SECRET_KEY", _is_key, is_secret=True),
+    "SIGNING_KEY_FALLBACKS": Option((), "a list of secret texts", _is_keys, is_secret=True),
+    "ADMIN_EXPORT": Option(False, "True or False", lambda value: isinstance(value, bool)),
     "BATCH_SIZE": Option(10_000, "a whole number from 1", lambda value: type(value) is int and value > 0),
 }
 
@@ -74,7 +107,7 @@ def find_setting_errors() -> list[tuple[str, str]]:
         if option is None:
             found.append((f"GESTORE_SYNC has no key {key!r}.", f"The keys are {', '.join(sorted(OPTIONS))}."))
         elif not option.accepts(value):
-            found.append((f"GESTORE_SYNC[{key!r}] is {value!r}.", f"It takes {option.takes}."))
+            found.append((f"GESTORE_SYNC[{key!r}] is {option.show(value)}.", f"It takes {option.takes}."))
     return found
 
 
@@ -86,7 +119,7 @@ def get_option(key: str) -> Any:
         raise WrongSetting("GESTORE_SYNC is not a dictionary. Write GESTORE_SYNC = {…}.")
     value = given.get(key, option.default)
     if not option.accepts(value):
-        raise WrongSetting(f"GESTORE_SYNC[{key!r}] is {value!r}. It takes {option.takes}.")
+        raise WrongSetting(f"GESTORE_SYNC[{key!r}] is {option.show(value)}. It takes {option.takes}.")
     return value
 
 

@@ -76,6 +76,30 @@ class UnreadableValue(GestoreSyncError):
         self.using = using
 
 
+class NotArrived(GestoreSyncError):
+    """The target does not have all that a move would delete at the source; nothing was deleted."""
+
+
+class BundleError(GestoreSyncError):
+    """A file cannot be imported: it is no bundle, broken, of a newer format, or does not fit this project."""
+
+
+class UntrustedBundle(BundleError):
+    """A bundle is not signed, or its signature does not match: it may have been changed."""
+
+
+class LocationUnavailable(GestoreSyncError):
+    """A file cannot be read or written where it was said to be."""
+
+
+class NotConfirmed(GestoreSyncError):
+    """What was to be deleted was not confirmed, or is no longer what was shown; nothing was deleted."""
+
+
+class FilesLeft(GestoreSyncError):
+    """Rows were deleted, but stored files of theirs could not be."""
+
+
 class OutOfStep(GestoreSyncError):
     """What both sides know of each other's last run does not match: one was restored from a backup, or is a copy."""
 

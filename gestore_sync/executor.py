@@ -15,11 +15,11 @@ from gestore_sync.conf import get_signal_mode
 from gestore_sync.exceptions import GestoreSyncError, WriteFailed
 from gestore_sync.failures import Attempts, Refused
 from gestore_sync.inserting import get_insert_fields
-from gestore_sync.journal import ADDITION, CHANGE, DELETION, Journal
+from gestore_sync.journal import ADDITION, CHANGE, DELETION
 from gestore_sync.layouts import Layout
 from gestore_sync.origins import get_origin
 from gestore_sync.parking import iter_parkings
-from gestore_sync.plan import Change, Create, Delete, Detach, Note, Operation, Park, Plan, Release, Update
+from gestore_sync.plan import Attach, Change, Create, Delete, Detach, Note, Operation, Park, Plan, Release, Update
 from gestore_sync.planner import Planner
 from gestore_sync.progress import Progress
 from gestore_sync.refs import NEW, Key, Ref
@@ -63,8 +63,8 @@ class Executor:
         self.sender = Sender(self.target, self.graph, tolerant=tolerant, guarded=guards_signals)
         self.attempts = Attempts(self.source, self.target, tolerant=tolerant)
         self._checks_early = checks_early
-        self.journal = Journal(self.store, planner.find_date)
-        self.trees = Trees(planner.subgraph, self.target, self.counterparts)
+        self.journal = planner.make_journal()
+        self.trees = Trees(planner.subgraph, self.target, self.counterparts, is_restore=not self.store.keeps)
         self._models = {model._meta.label: model for model in self.graph.models}
         self._deferred: dict[tuple[type[Model], str], list[tuple[Key, Key, Any]]] = {}
 
@@ -89,6 +89,7 @@ class Executor:
             Update: self._update,
             Note: self._note,
             Detach: self._detach,
+            Attach: self._attach,
             Delete: self._delete,
         }
         for operation in self._iter_operations():
@@ -265,8 +266,11 @@ class Executor:
         ) from refused
 
     def _detach(self, operation: Detach) -> None:
-        rows = [(key, [operation.value]) for key in operation.keys]
-        self._set(self._models[operation.label], operation.name, operation.keys, rows, using=self.target)
+        self._attach(Attach(operation.label, operation.name, [(key, operation.value) for key in operation.keys]))
+
+    def _attach(self, operation: Attach) -> None:
+        rows = [(key, [value]) for key, value in operation.rows]
+        self._set(self._models[operation.label], operation.name, [key for key, _ in rows], rows, using=self.target)
 
     def _delete(self, operation: Delete) -> None:
         model = self._models[operation.label]
@@ -281,6 +285,7 @@ class Executor:
             self.attempts.write(model, keys, keys, delete, using=self.target)
 
         self.trees.note_deleted(model, operation.keys)
+        self.journal.note_going(model, operation.keys)
         self.sender.around_delete(model, operation.keys, write)
         self.store.forget(model, operation.keys, only_ours=True)
         causes = [self.planner.removals.find_cause(Ref(model, key)) for key in operation.keys]

@@ -11,6 +11,7 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.db import (
     DatabaseError,
     IntegrityError,
+    InterfaceError,
     NotSupportedError,
     OperationalError,
     connections,
@@ -18,7 +19,8 @@ from django.db import (
 )
 from django.db.models import Model
 
-from gestore_sync.exceptions import WriteFailed
+from gestore_sync.databases import can_connect
+from gestore_sync.exceptions import DatabaseUnavailable, GestoreSyncError, WriteFailed
 from gestore_sync.natural import natural_key_of
 from gestore_sync.plan import Failure
 from gestore_sync.reading import get_queryset, match_keys
@@ -153,3 +155,21 @@ def first_line(error: Exception) -> str:
     """What a database error says, on one line."""
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     return " ".join(lines[:2]).rstrip(".")
+
+
+def explain(error: Exception, source: str, target: str) -> GestoreSyncError:
+    """A database's error as one of ours, with what to do."""
+    for alias in (target, source):
+        connection = connections[alias]
+        if connection.connection is not None and not connection.in_atomic_block and connection.is_usable():
+            continue
+        if isinstance(error, (OperationalError, InterfaceError)) and not can_connect(alias):
+            return DatabaseUnavailable(
+                f"The database {alias!r} cannot be reached: {first_line(error)}. "
+                "Nothing was written on the target; run again when it is back."
+            )
+    if isinstance(error, (OperationalError, InterfaceError)):
+        return DatabaseUnavailable(
+            f"A database broke the run off: {first_line(error)}. Nothing was written; run again."
+        )
+    return WriteFailed(f"A database refused the run: {first_line(error)}. Nothing was written.")

@@ -50,6 +50,9 @@ class Journal:
         if len(self._rows) >= BATCH_SIZE:
             self.write()
 
+    def note_going(self, model: type[Model], keys: Sequence[Key]) -> None:
+        """Rows of the target are about to be deleted."""
+
     def _find_dates(self, model: type[Model], keys: Sequence[Key]) -> dict[Key, datetime]:
         """When objects were changed at the source."""
         known = {key: date for key in keys if (date := self._find_date(model, key)) is not None}

@@ -15,7 +15,7 @@ from django.db.models.functions import Cast
 from gestore_sync.conf import get_option
 from gestore_sync.digests import WRITERS, canonize_json, get_name_code, make_digest
 from gestore_sync.generic import find_generic_target, to_key
-from gestore_sync.identity import has_automatic_key
+from gestore_sync.identity import get_skipped, has_automatic_key
 from gestore_sync.links import FOREIGN, GENERIC, TREE, Link, LinkGraph
 from gestore_sync.reading import iter_rows
 from gestore_sync.refs import NEW, Key, Ref, get_key_columns
@@ -25,23 +25,19 @@ TREE_PARENT = "parent"
 
 
 class Layout:
-    """The columns of one model that travel. A row is ``(key, *column values, *extra values)``."""
+    """The columns of one model that travel. A row is ``(key, *column values, *extra values)``.
 
-    def __init__(self, model: type[Model], graph: LinkGraph) -> None:
+    ``skipped``: the names of the fields that do not travel (default: those of ``SYNCHRO_SKIP``).
+    """
+
+    def __init__(self, model: type[Model], graph: LinkGraph, skipped: frozenset[str] | None = None) -> None:
         self.model = model
         self.adapter = graph.find_adapter(model)
         self._positions = frozenset(self.adapter.position_fields(model)) if self.adapter else frozenset()
         self.links = graph.forward[model]
         self.tree = next((link for link in self.links if link.kind == TREE), None)
-        self.skipped = self._get_skipped()
+        self.skipped = get_skipped(model) if skipped is None else skipped
         self.columns = self._make_columns()
-
-    def _get_skipped(self) -> frozenset[str]:
-        """The fields of ``SYNCHRO_SKIP``, which do not travel."""
-        names = getattr(self.model, "SYNCHRO_SKIP", ())
-        return frozenset(
-            field.name for field in self.model._meta.local_concrete_fields if {field.name, field.attname} & set(names)
-        )
 
     def _make_columns(self) -> list[Column]:
         fields = [

@@ -106,6 +106,14 @@ def make_ranges(ids: Sequence[int]) -> list[list[int]]:
     return ranges
 
 
+def note_settled(store: MappingStore, ids: Sequence[int]) -> None:
+    """Note that the target needs to hear nothing of these entries, in the open transaction of the source."""
+    Remote.objects.using(store.source).get_or_create(alias=store.target)
+    mark_handled(store.source, store.target, ids)
+    unknown = get_queryset(Remote, store.source).filter(alias=store.target, is_known=False)
+    unknown.update(is_known=True, origin=store.target_uuid)
+
+
 def keep_run(store: MappingStore, uuid: UUID, *, last: UUID | None) -> None:
     """Note that a run is finished; ``last``: the last one that both sides know by now, None if that has not changed.
 

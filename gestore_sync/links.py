@@ -22,6 +22,7 @@ DELETED_WITH_TARGET = (*CASCADES, models.PROTECT, models.RESTRICT)
 OURS = __name__.partition(".")[0]
 """The label of our own app, whose tables no push takes."""
 
+Models = Sequence[type[Model]]
 FOREIGN, GENERIC, TREE = "foreign", "generic", "tree"
 
 
@@ -99,23 +100,19 @@ def get_concrete(model: type[Model]) -> type[Model]:
 
 
 class LinkGraph:
-    """All models that have a table in one database, and all links between them."""
+    """All models that have a table in one database, or the given ``models``, and all links between them.
 
-    def __init__(self, using: str, adapters: Sequence[Adapter] = ()) -> None:
+    ``skipping``: without those that ``SYNCHRO_SKIP`` of their model names, as they do not travel.
+    """
+
+    def __init__(
+        self, using: str, adapters: Sequence[Adapter] = (), models: Models | None = None, *, skipping: bool = True
+    ) -> None:
         self.using = using
         self.adapters = adapters
+        self.skipping = skipping
         self._adapters: dict[type[Model], Adapter | None] = {}
-        with connections[using].cursor() as cursor:
-            tables = {info.name for info in connections[using].introspection.get_table_list(cursor)}
-        self.models = [
-            model
-            for model in apps.get_models(include_auto_created=True)
-            if not model._meta.proxy
-            and not model._meta.swapped
-            and model._meta.app_label != OURS
-            and get_table(model) in tables
-            and router.allow_migrate_model(using, model)
-        ]
+        self.models = find_models(using) if models is None else list(models)
         self.forward: dict[type[Model], list[Link]] = {model: [] for model in self.models}
         self.reverse: dict[type[Model], list[Link]] = {model: [] for model in self.models}
         self.generic: list[Link] = []
@@ -137,7 +134,7 @@ class LinkGraph:
         return self._adapters[model]
 
     def _iter_links(self, model: type[Model]) -> Iterator[Link]:
-        skipped = set(getattr(model, "SYNCHRO_SKIP", ()))
+        skipped = set(getattr(model, "SYNCHRO_SKIP", ())) if self.skipping else set()
         for field in model._meta.local_fields:
             if {field.name, field.attname} & skipped:
                 continue
@@ -242,6 +239,21 @@ class LinkGraph:
             *(membership for memberships in self.memberships.values() for membership in memberships),
         )
         return next((link for link in every if link.name.lower() in wanted), None)
+
+
+def find_models(using: str) -> list[type[Model]]:
+    """The models, without proxies and our own, that have a table in a database and belong there."""
+    with connections[using].cursor() as cursor:
+        tables = {info.name for info in connections[using].introspection.get_table_list(cursor)}
+    return [
+        model
+        for model in apps.get_models(include_auto_created=True)
+        if not model._meta.proxy
+        and not model._meta.swapped
+        and model._meta.app_label != OURS
+        and get_table(model) in tables
+        and router.allow_migrate_model(using, model)
+    ]
 
 
 def is_declared_by(model: type[Model], field: Any) -> bool:

@@ -242,3 +242,20 @@ def read_natural_key(instance: Model) -> tuple[Any, ...] | None:
             ref=Ref(get_concrete(type(instance)), instance.pk),
             using=instance._state.db,
         ) from error
+
+
+def describe_matched(
+    layout: Layout, graph: LinkGraph, target: str, pairs: Sequence[tuple[Key, Key]]
+) -> list[tuple[Key, Key, bool, bytes]]:
+    """The id mappings of objects that were found on the target, ``(source key, target key, created, digests)``, with
+    the digests of what identified them."""
+    reader = next((reader for reader in get_readers(layout.model, graph) if reader.identity.locates), None)
+    names = [name for name in reader.get_names() if name] if reader is not None else []
+    rows = {}
+    if names:
+        rows = {row[0]: row for row in layout.read(target, [theirs for _, theirs in pairs], extras=False)}
+    noted = []
+    for key, theirs in pairs:
+        values = layout.get_values(rows[theirs]) if theirs in rows else []
+        noted.append((key, theirs, False, get_identity_digests(layout, values, names if values else ())))
+    return noted

@@ -28,17 +28,19 @@ from gestore_sync.translation import LOST, Counterparts
 
 
 class Doubt(NamedTuple):
-    """Why an object's counterpart cannot be told."""
+    """Why an object's counterpart cannot be told; ``fields``: the values of both sides, where they matter."""
 
     ref: Ref
     reason: str
+    fields: dict[str, list[Any]] = {}
 
 
 class Lookup:
     """Fills ``counterparts`` model by model; the models that identities point to must come first.
 
     ``doomed``: rows of the target that the run deletes, which are the counterpart of nothing. ``tolerant``: objects
-    whose natural key cannot be asked for are noted in ``unreadable``; else the first one raises.
+    whose natural key cannot be asked for are noted in ``unreadable``; else the first one raises. ``kept``: new objects
+    that keep their automatic primary keys.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Lookup:
         self.doomed: dict[type[Model], dict[Key, Ref]] = {}
         self.tolerant = False
         self.unreadable: dict[Ref, str] = {}
+        self.kept: dict[type[Model], Any] = {}
         self._get_layout = get_layout
 
     def locate(self, model: type[Model]) -> None:
@@ -226,8 +229,10 @@ class Lookup:
         keys = [key for key in keys if key not in barred]
         manager = find_natural_manager(model).db_manager(self.target)
         instances = get_queryset(model, self.source).filter(match_keys(model, keys))
+        missing = dict.fromkeys(keys)
         for instance in instances.iterator(chunk_size=2000):
             ref = Ref(model, instance.pk)
+            missing.pop(ref.pk, None)
             try:
                 found = self._ask_manager(manager, instance, ref)
             except UnreadableValue as error:
@@ -239,7 +244,7 @@ class Lookup:
                 rest.append(ref.pk)
             else:
                 self._accept(model, ref.pk, found.pk)
-        return rest
+        return [*rest, *missing]
 
     def _ask_manager(self, manager: Any, instance: Model, ref: Ref) -> Model | None:
         """The object of the target with the natural key of ``instance``. Raises :class:`UnreadableValue`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
 
 from django.db import connections
@@ -68,7 +68,9 @@ def has_tables(using: str) -> bool:
 
 
 class MappingStore:
-    """The id mappings of one source on one target. ``place`` is the database where they are kept."""
+    """The id mappings of one source on one target. ``place`` is the database where they are kept, if they are kept."""
+
+    keeps: ClassVar[bool] = True
 
     def __init__(self, source: str, target: str) -> None:
         if not has_tables(source):
@@ -89,14 +91,18 @@ class MappingStore:
         found = get_queryset(Origin, self.place).filter(uuid=self.uuid).values_list("pk", flat=True).first()
         self.origin: int | None = found
         self.target_uuid = self._find_target_uuid()
-        if self.uuid is not None and self.uuid == self.target_uuid:
-            raise WrongDatabase(
-                f"{source!r} and {target!r} have the same identity: one is a copy of the other. Give the copy an "
-                f'identity of its own, in a shell: gestore_sync.api.renew_origin("{target}"), or "{source}".'
-            )
+        self._check_identity()
         self._mirror = self._find_mirror()
         self._kept = self._find_kept()
         self._writer = get_writer(self.place)
+
+    def _check_identity(self) -> None:
+        if self.uuid is not None and self.uuid == self.target_uuid:
+            raise WrongDatabase(
+                f"{self.source!r} and {self.target!r} have the same identity: one is a copy of the other. Give the "
+                f'copy an identity of its own, in a shell: gestore_sync.api.renew_origin("{self.target}"), or '
+                f'"{self.source}".'
+            )
 
     def _find_target_uuid(self) -> UUID | None:
         """The identity of the target, where it has our tables."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.apps import apps
@@ -75,3 +76,23 @@ def find_by_field(model: type[Model], name: str, value: str, root: str, using: s
     if len(keys) != 1:
         raise UnknownObject(f"There is no {root} in the database {using!r}.")
     return Ref(model, keys[0])
+
+
+def find_labels(names: Iterable[str]) -> list[str]:
+    """The labels of the models that these names mean: "app.Model", or a class name alone, in any letter case.
+
+    Raises :class:`UnknownObject` for a name that no model has, or several.
+    """
+    found = []
+    for name in names:
+        wanted = name.lower()
+        models = [
+            model
+            for model in apps.get_models(include_auto_created=True)
+            if wanted in (model._meta.label_lower, model._meta.model_name)
+        ]
+        if len(models) != 1:
+            among = f"; write one of {', '.join(model._meta.label for model in models)}" if models else ""
+            raise UnknownObject(f"{name!r} names {len(models) or 'no'} model{'s' if models else ''}{among}.")
+        found.append(models[0]._meta.label)
+    return found

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from django.db.models import Model
 
+from gestore_sync.locations import hide_password
 from gestore_sync.refs import Key, Ref
 
 SPOOL_SIZE = 8 * 1024 * 1024
@@ -71,6 +72,15 @@ class Detach:
 
 
 @dataclass(frozen=True, slots=True)
+class Attach:
+    """Rows outside whose link a deletion had nulled: ``name`` is set to the values of ``(key, value)``."""
+
+    label: str
+    name: str
+    rows: list[tuple[Key, Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class Park:
     """Rows whose unique value another row needs before they are written or deleted themselves."""
 
@@ -87,7 +97,7 @@ class Release:
     rows: list[Change]
 
 
-Operation = Create | Update | Note | Delete | Detach | Park | Release
+Operation = Create | Update | Note | Delete | Detach | Attach | Park | Release
 
 
 class Spool:
@@ -147,7 +157,9 @@ class Report:
 
     ``matched``: referred objects that were found on the target. ``mentions``: by link, rows that point at owned objects
     and were not followed. ``why``: by model, how many objects came through each link. ``left_behind``: by model of
-    referred objects that are created, the rows that hang on them and stay. ``places``: tree nodes that change place.
+    referred objects that are created, the rows that hang on them and stay. Of an export: ``exported`` counts what is
+    in the bundle, ``files`` the stored files; ``location`` is where it went, ``document`` its text if it is only shown.
+    ``moved``: what a move deleted at the source.
     """
 
     COUNTS: ClassVar[tuple[str, ...]] = ("created", "updated", "unchanged", "matched", "deleted", "skipped")
@@ -164,6 +176,11 @@ class Report:
     why: dict[str, dict[str, int]] = field(default_factory=dict)
     left_behind: dict[str, dict[str, int]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    exported: Counter[str] = field(default_factory=Counter)
+    moved: Counter[str] = field(default_factory=Counter)
+    files: int = 0
+    location: str = ""
+    document: str = ""
     message: str = ""
 
     def get_unresolved(self) -> list[dict[str, Any]]:
@@ -177,6 +194,11 @@ class Report:
             result[name] = {label: number for label, number in sorted(getattr(self, name).items()) if number}
         for name in ("conflicts", "failures", "mentions", "why", "left_behind", "warnings"):
             result[name] = getattr(self, name)
+        for name in ("exported", "moved", "files", "document"):
+            if getattr(self, name):
+                result[name] = getattr(self, name)
+        if self.location:
+            result["location"] = hide_password(self.location)
         return result
 
 

@@ -12,10 +12,12 @@ from django.db.models import Model
 from gestore_sync.clashes import Clashes
 from gestore_sync.comparison import Decision, mirror_digests
 from gestore_sync.constraints import find_deferred
-from gestore_sync.deciding import Pair, decide_all, find_barred, is_noted
+from gestore_sync.deciding import Pair, decide_all, drop_known, find_barred, is_noted
 from gestore_sync.failures import read_natural_keys
+from gestore_sync.journal import Journal
 from gestore_sync.layouts import Layout, get_batch_size
-from gestore_sync.locators import get_identity_digests, get_readers
+from gestore_sync.linkedvalues import iter_linked_values
+from gestore_sync.locators import describe_matched
 from gestore_sync.lookup import Lookup
 from gestore_sync.mappings import MappingStore
 from gestore_sync.narration import fill_report
@@ -24,7 +26,6 @@ from gestore_sync.ordering import get_identity_links, get_links, sort_models
 from gestore_sync.places import find_moved_nodes
 from gestore_sync.plan import Change, Conflict, Create, Note, Plan, Update
 from gestore_sync.progress import Progress
-from gestore_sync.reading import iter_rows
 from gestore_sync.refs import NEW, Key, Ref, iter_chunks
 from gestore_sync.removals import Removals
 from gestore_sync.scope import Role
@@ -62,8 +63,8 @@ class Planner:
         self.find_date = find_date
         self._times = Times(store, find_date)
         self.progress = progress or Progress()
-        self.get_layout: Callable[[type[Model]], Layout] = cache(lambda model: Layout(model, subgraph.graph))
-        self.lookup = Lookup(subgraph, target, store, self.get_layout)
+        self.get_layout: Callable[[type[Model]], Layout] = cache(self._make_layout)
+        self.lookup = self._make_lookup()
         self.lookup.tolerant = tolerant
         self.counterparts = self.lookup.counterparts
         self.plan = Plan(roots=subgraph.roots)
@@ -71,8 +72,18 @@ class Planner:
         self._unique_values: dict[type[Model], dict[str, dict[Key, Any]]] = {}
         self._clashes = Clashes(subgraph.graph, self.source, target, self.counterparts, self.get_layout)
 
-    def make(self) -> Plan:
-        """The plan. Conflicts are in its report; nothing was written."""
+    def _make_layout(self, model: type[Model]) -> Layout:
+        return Layout(model, self.subgraph.graph)
+
+    def _make_lookup(self) -> Lookup:
+        return Lookup(self.subgraph, self.target, self.store, self.get_layout)
+
+    def make_journal(self) -> Journal:
+        """What logs on the target what is written there."""
+        return Journal(self.store, self.find_date)
+
+    def locate(self) -> list[type[Model]]:
+        """Find the counterparts of all objects; the models in the order in which they are compared."""
         models = self.subgraph.get_models()
         links = get_links(self.subgraph.graph, models)
         identifying = {link for model in models for link in get_identity_links(self.subgraph.graph, model)}
@@ -85,15 +96,21 @@ class Planner:
             self.progress.advance()
         self.plan.waiting.update(self.lookup.unreadable)
         spread_needs(self.subgraph, self.counterparts)
-        for ref, reason in self.lookup.doubts:
+        for ref, reason, fields in self.lookup.doubts:
             counts = self.subgraph.find_role(*ref) not in REFERRED or self.subgraph.is_needed(*ref)
             if counts and ref.pk not in self.subgraph.barred.get(ref.model, {}):
-                self._add_conflict(ref, reason)
-        self._find_unique_values()
+                self._add_conflict(ref, reason, fields)
+        self._find_linked_values()
+        self._prepare(models)
         order = sort_models(models, links, lambda link: int(link.required))
         self.plan.models = order
+        return order
+
+    def make(self) -> Plan:
+        """The plan. Conflicts are in its report; nothing was written."""
+        order = self.locate()
         self.plan.deferred = find_deferred(self.target, order, self.subgraph.graph)
-        for model in models:
+        for model in order:
             if moved := find_moved_nodes(self.subgraph, model, self.target, self.counterparts):
                 self.plan.places[model] = set(moved)
         self.progress.start("comparing", self.subgraph.count())
@@ -128,28 +145,16 @@ class Planner:
                 if pk in found:
                     self.plan.report.conflicts[at]["natural_key"] = list(found[pk])
 
-    def _find_unique_values(self) -> None:
-        """For links to a unique field: the target's value where a referred object is matched and left as it is."""
-        wanted = {
-            (link.target, link.to_field)
-            for model in self.subgraph.get_models()
-            for link in self.subgraph.graph.forward[model]
-            if link.target is not None and link.to_field
-        }
-        for model, name in wanted:
-            if model not in self.counterparts.maps:
-                continue
-            values = self.counterparts.values.setdefault((model, name), {})
-            is_carried = name in self.get_layout(model).names
+    def _prepare(self, models: Sequence[type[Model]]) -> None:
+        """What has to be done when the counterparts are known and nothing was compared."""
+
+    def _find_linked_values(self) -> None:
+        for model, name, values, is_carried in iter_linked_values(
+            self.subgraph, self.target, self.counterparts, self.get_layout
+        ):
+            self.counterparts.values[model, name] = values
             if is_carried:
                 self._unique_values.setdefault(model, {})[name] = values
-            pairs = {
-                theirs: mine
-                for mine, theirs in self.counterparts.maps[model].items()
-                if not (is_carried and self.subgraph.find_role(model, mine) is Role.OWN)
-            }
-            for theirs, value in iter_rows(model, self.target, list(pairs), [name]):
-                values[pairs[theirs]] = value
 
     def _plan_model(self, model: type[Model]) -> None:
         label = model._meta.label
@@ -179,9 +184,7 @@ class Planner:
         targets = {key: self.counterparts.get(model, key) for key in keys}
         existing = [target for target in targets.values() if target is not NEW]
         theirs = {row[0]: row for row in layout.read(self.target, existing, extras=False)} if existing else {}
-        known = (
-            self.store.find(model, [key for key, target in targets.items() if target is not NEW]) if existing else {}
-        )
+        known = self.store.find(model, [key for key in keys if targets[key] is not NEW]) if existing else {}
         creates, updates, notes = [], [], []
         rows = {row[0]: row for row in layout.read(self.source, keys)}
         pairs: dict[Key, Pair] = {}
@@ -211,15 +214,17 @@ class Planner:
                 updates.append(Change(row, target, decision.write, decision.digests, created))
             elif not is_noted(mapping, target, digests, decision.digests):
                 notes.append((key, target, created, decision.digests))
-        label = model._meta.label
-        self.plan.report.created[label] += len(creates)
+        self.plan.report.created[model._meta.label] += len(creates)
         if creates:
-            self.plan.creates.add(Create(label, creates))
+            self.plan.creates.add(Create(model._meta.label, creates))
         if updates:
-            self.plan.changes.add(Update(label, updates))
-        if notes:
-            self.plan.changes.add(Note(label, notes))
+            self.plan.changes.add(Update(model._meta.label, updates))
+        self._add_notes(model, notes)
         self._clashes.check(model, [row[0] for row in creates], updates)
+
+    def _add_notes(self, model: type[Model], notes: list[tuple[Key, Key, bool, bytes]]) -> None:
+        if notes := drop_known(self.store, model, notes):
+            self.plan.changes.add(Note(model._meta.label, notes))
 
     def _add_missing(self, ref: Ref) -> None:
         path = self.subgraph.get_path(ref)
@@ -281,16 +286,8 @@ class Planner:
         fresh = [key for key in keys if key not in known or known[key].target != self.counterparts.get(model, key)]
         if not fresh:
             return
-        layout = self.get_layout(model)
-        reader = next((reader for reader in get_readers(model, self.subgraph.graph) if reader.identity.locates), None)
-        names = [name for name in reader.get_names() if name] if reader is not None else []
-        targets = [self.counterparts.get(model, key) for key in fresh]
-        rows = {row[0]: row for row in layout.read(self.target, targets, extras=False)} if names else {}
-        noted = []
-        for key, target in zip(fresh, targets, strict=True):
-            values = layout.get_values(rows[target]) if target in rows else []
-            noted.append((key, target, False, get_identity_digests(layout, values, names if values else ())))
-        self.plan.changes.add(Note(model._meta.label, noted))
+        pairs = [(key, self.counterparts.get(model, key)) for key in fresh]
+        self._add_notes(model, describe_matched(self.get_layout(model), self.subgraph.graph, self.target, pairs))
 
     def _add_conflict(
         self, ref: Ref, reason: str, fields: dict[str, list[Any]] | None = None, resolved: str | None = None

@@ -61,7 +61,7 @@ class Push:
             return report
 
     def _plan_only(self) -> Report:
-        planner = self._make_planner(MappingStore(self.source, self.target))
+        planner = self.make_planner(MappingStore(self.source, self.target))
         planner.plan.close()
         return planner.plan.report
 
@@ -100,7 +100,7 @@ class Push:
 
     def _run_once(self) -> Report:
         with self._both():
-            planner = self._make_planner(MappingStore(self.source, self.target))
+            planner = self.make_planner(MappingStore(self.source, self.target))
             plan, report = planner.plan, planner.plan.report
             try:
                 unresolved = report.get_unresolved()
@@ -121,14 +121,23 @@ class Push:
         self.progress.start("walking")
         return Walker(self.graph, self.scope, self.progress.advance).walk(self.roots)
 
-    def _make_planner(self, store: MappingStore) -> Planner:
+    def make_planner(self, store: MappingStore) -> Planner:
+        """The plan of a push, and who made it, in the open transactions."""
         return self._plan_subgraph(store, self._walk())
 
-    def _plan_subgraph(self, store: MappingStore, subgraph: Subgraph, **options: Any) -> Planner:
+    def walk_checked(self) -> Subgraph:
+        """What belongs to the roots. Raises :class:`SchemaMismatch` where the target has no tables for it."""
+        return self.check(self._walk())
+
+    def check(self, subgraph: Subgraph) -> Subgraph:
+        """The same, as far as the target has tables. Raises :class:`SchemaMismatch` where it lacks a needed one."""
         subgraph.forget_looked_up(connections[self.target].introspection.table_names())
         check_schema(self.target, subgraph.get_models())
+        return subgraph
+
+    def _plan_subgraph(self, store: MappingStore, subgraph: Subgraph, **options: Any) -> Planner:
         planner = Planner(
-            subgraph,
+            self.check(subgraph),
             self.target,
             store,
             on_conflict=self.on_conflict,

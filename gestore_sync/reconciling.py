@@ -62,7 +62,7 @@ class Reconciliation(Push):
         )
         with read_snapshot(self.source), read_snapshot(self.target):
             store = MappingStore(self.source, self.target)
-            planner = self._make_planner(store)
+            planner = self.make_planner(store)
             try:
                 found = [*self._iter_changed(planner), *self._iter_gone(store)]
             finally:
@@ -70,7 +70,7 @@ class Reconciliation(Push):
             known = {identify(entry) for entry in iter_pending(self.source, self.target)}
             return [entry for entry in found if identify(entry) not in known]
 
-    def _make_planner(self, store: MappingStore) -> Planner:
+    def make_planner(self, store: MappingStore) -> Planner:
         return self._plan_subgraph(store, self._walk(), tombstones=Tombstones(self.graph, {}))
 
     def _walk(self) -> Subgraph:

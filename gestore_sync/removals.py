@@ -74,7 +74,7 @@ class Removals:
             owned = self._subgraph.members.get((model, Role.OWN))
             found = (self._counterparts.get(model, key) for key in owned.keys) if owned else ()
             targets = [target for target in found if target is not NEW and target is not UNKNOWN]
-            for child, keys, is_member in self._iter_owned(model, targets) if targets else ():
+            for child, keys, is_member in self.iter_owned(model, targets) if targets else ():
                 if prune or is_member:
                     going = self._find_removable(child, keys, created_only=not is_member)
                     frontier.setdefault(child, []).extend(self._add(child, going))
@@ -87,13 +87,13 @@ class Removals:
             self.conflicts.append(Conflict(ref.model._meta.label, str(ref.pk), None, reason, ref=ref))
         frontier: dict[type[Model], list[Key]] = {}
         for model, rows in tombstones.doomed.items():
-            free = {key: ref for key, ref in rows.items() if not self._is_claimed(model, key)}
+            free = {key: ref for key, ref in rows.items() if not self.is_claimed(model, key)}
             gone = {key: tombstones.sent.get(ref, Sent(ref.pk, False, b"")) for key, ref in free.items()}
             self._causes |= {(model, key): ref for key, ref in free.items()}
             ours = self._filter_ours(model, gone) if gone else set()
             frontier[model] = self._add(model, [key for key in gone if key in ours])
         for model, every in tombstones.members.items():
-            members = {key: owner for key, owner in every.items() if not self._is_claimed(model, key)}
+            members = {key: owner for key, owner in every.items() if not self.is_claimed(model, key)}
             self._causes |= {(model, key): owner for key, owner in members.items()}
             frontier.setdefault(model, []).extend(self._add(model, members))
         self._spread(frontier)
@@ -116,7 +116,7 @@ class Removals:
         known.update(dict.fromkeys(new))
         return new
 
-    def _iter_owned(self, model: type[Model], keys: list[Key]) -> Iterator[tuple[type[Model], list[Key], bool]]:
+    def iter_owned(self, model: type[Model], keys: list[Key]) -> Iterator[tuple[type[Model], list[Key], bool]]:
         """The rows of the target that belong to these, by the links that the walk followed on the source."""
         scope = self._subgraph.scope
         for link in self._graph.reverse[model]:
@@ -150,7 +150,7 @@ class Removals:
         for pk, value in iter_pointing(relation.link.model, self._target, name, list(ids), of_type):
             yield pk, ids[value]
 
-    def _is_claimed(self, model: type[Model], key: Key) -> bool:
+    def is_claimed(self, model: type[Model], key: Key) -> bool:
         """Whether the row is the counterpart of an object of the run."""
         if model not in self._claimed:
             claimed = self._claimed[model] = make_key_set(model)
@@ -168,7 +168,7 @@ class Removals:
 
     def _find_removable(self, model: type[Model], keys: Iterable[Key], *, created_only: bool) -> list[Key]:
         """Those rows whose object this origin sent and no longer has."""
-        free = [key for key in dict.fromkeys(keys) if not self._is_claimed(model, key)]
+        free = [key for key in dict.fromkeys(keys) if not self.is_claimed(model, key)]
         sources = self._store.find_sources(model, free)
         others = set() if created_only else self._store.find_others(model, sources)
         sent_keys = [sent.key for of_row in sources.values() for sent in of_row]
@@ -235,7 +235,7 @@ class Removals:
                 (pk, key)
                 for pk, key in every
                 if pk not in self.deleted.get(link.model, ())
-                and not (self._is_claimed(link.model, pk) if value is SURVIVES else self._is_owned(link.model, pk))
+                and not (self.is_claimed(link.model, pk) if value is SURVIVES else self._is_owned(link.model, pk))
             ]
             if not pairs:
                 continue

@@ -122,7 +122,7 @@ class Replay(Push):
     def _run_without_barred(self) -> Report:
         with self._both():
             store = MappingStore(self.source, self.target)
-            planner = self._planner = self._make_planner(store)
+            planner = self._planner = self.make_planner(store)
             plan = planner.plan
             handled = self._changes.get_ids(self._barred)
             try:
@@ -173,7 +173,7 @@ class Replay(Push):
         self._closed = set(get_ids(store, run.entries)) if run is not None else set()
         while True:
             try:
-                planner = self._make_planner(store)
+                planner = self.make_planner(store)
             except UnreadableValue as error:
                 if self.strict or not self._bar_failed(error):
                     raise
@@ -183,7 +183,7 @@ class Replay(Push):
 
     # The plan, without objects that cannot be sent
 
-    def _make_planner(self, store: MappingStore) -> Planner:
+    def make_planner(self, store: MappingStore) -> Planner:
         """Plan, again and again without the objects that no policy decides, until none is left."""
         self.progress.start("walking")
         pending = (entry for entry in iter_pending(self.source, self.target) if entry.id not in self._closed)

@@ -25,8 +25,13 @@ def reserve_keys(planner: Planner, model: type[Model], writer: Writer) -> list[K
         key for key in keys.iter_new() if subgraph.is_needed(model, key) or subgraph.find_role(model, key) is Role.OWN
     ]
     if new and has_automatic_key(model):
-        for key, target in zip(new, writer.reserve(model, len(new)), strict=True):
+        kept = planner.lookup.kept.get(model, ())
+        own = [key for key in new if key in kept]
+        others = [key for key in new if key not in kept] if own else new
+        for key, target in zip(others, writer.reserve(model, len(others), above=max(own, default=0)), strict=True):
             keys.set(key, target)
+        for key in own:
+            keys.set(key, key)
     elif new:
         for key, target in make_keys(planner.get_layout(model), new, planner):
             keys.set(key, target)

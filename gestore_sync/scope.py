@@ -142,7 +142,9 @@ def make_scope(
 
 
 def get_skipped_members(graph: LinkGraph) -> frozenset[str]:
-    """The many-to-many fields that ``SYNCHRO_SKIP`` of their model names."""
+    """The many-to-many fields that ``SYNCHRO_SKIP`` of their model names, where the graph leaves such links out."""
+    if not graph.skipping:
+        return frozenset()
     return frozenset(
         membership.name
         for model, of_model in graph.memberships.items()

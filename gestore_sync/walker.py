@@ -34,14 +34,23 @@ Keys = Mapping[type[Model], Iterable[Key]]
 
 
 class Walker:
-    """One walk on one database. ``advance`` is told how many objects were found, for a progress bar."""
+    """One walk on one database. ``advance`` is told how many objects were found, for a progress bar. ``counting``: rows
+    that mention owned objects are counted in the end."""
 
-    def __init__(self, graph: LinkGraph, scope: Scope, advance: Callable[[int], object] = lambda number: None) -> None:
+    def __init__(
+        self,
+        graph: LinkGraph,
+        scope: Scope,
+        advance: Callable[[int], object] = lambda number: None,
+        *,
+        counting: bool = True,
+    ) -> None:
         self.graph = graph
         self.using = graph.using
         self.scope = scope
         self.subgraph = Subgraph(self.using, graph, scope)
         self._advance = advance
+        self._counting = counting
         self._frontier: dict[tuple[type[Model], Role], Any] = {}
         self._ways: dict[tuple[str, type[Model]], int] = {}
         self._distance = 0
@@ -50,13 +59,21 @@ class Walker:
     def _type_ids(self) -> dict[tuple[str, str], int]:
         return get_type_ids(self.using)
 
-    def walk(self, roots: Sequence[Ref]) -> Subgraph:
-        """The subgraph of ``roots``. Raises :class:`UnknownObject` where one has no row."""
+    def walk(self, roots: Sequence[Ref], also: Keys | None = None, referred: Keys | None = None) -> Subgraph:
+        """The subgraph of ``roots``, and of ``also``, which are owned too; ``referred`` are referred to.
+
+        Raises :class:`UnknownObject` where a root has no row.
+        """
         for ref in roots:
             if not self._exists(ref):
                 raise UnknownObject(f"There is no {ref} in the database {self.using!r}.")
             if self._seed(ref.model, ref.pk, Role.OWN):
                 self.subgraph.roots.append(ref)
+        for role, keys_by_model in ((Role.OWN, also or {}), (Role.REFER, referred or {})):
+            for model, keys in keys_by_model.items():
+                for key in keys:
+                    if self._seed(model, key, role) and role is Role.REFER:
+                        self.subgraph.add_needed(model, key)
         return self._walk_on()
 
     def walk_changes(self, changed: Keys, looked_up: Keys) -> Subgraph:
@@ -88,7 +105,7 @@ class Walker:
                 for chunk in iter_chunks(keys, get_keys_per_query(model, self.using)):
                     self._expand(model, role, chunk)
         self.subgraph.settle()
-        if not self.scope.connected and not self.scope.closed:
+        if self._counting and not self.scope.connected and not self.scope.closed:
             count_mentions(self.subgraph)
         return self.subgraph
 

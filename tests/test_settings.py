@@ -35,6 +35,13 @@ WRONG_VALUES: dict[str, list[Any]] = {
     "SIGNALS": ["loud", "", None, True, {"*": "loud"}, {"campus.Course": None}, {1: "raw"}],
     "ADAPTERS": ["shop.adapters.ShelfAdapter", None, [1], [object]],
     "CAPTURE": ["pigeons", "", None, True, ["triggers"]],
+    "SIGNING_KEY": ["", b"secret", 7, ["secret"]],
+    "SIGNING_KEY_FALLBACKS": ["secret", None, [""], [None], {"secret"}],
+    "ADMIN_EXPORT": ["yes", None, 1, ["campus"]],
+    "IMPORT_MODELS": ["campus", [1], {"campus": True}, True],
+    "PROTECTED_FIELDS": ["campus.Person.active", None, [1], {"campus.Person.active": True}],
+    "UPGRADERS": ["campus.old.upgrade", None, ["campus.Person"], {"campus.Person": None}, {1: "campus.old.upgrade"}],
+    "MAX_IMPORT_SIZE": [0, -1, "10", 1.5, None, True],
     "LOG_RETENTION": [30, -1, "30 days", timedelta(days=-1), True],
     "BATCH_SIZE": [0, -1, "10", 1.5, None, True],
 }
@@ -48,6 +55,13 @@ RIGHT_VALUES: dict[str, list[Any]] = {
     "SIGNALS": ["raw", "save", "none", {}, {"*": "none", "campus.Course": "save"}],
     "ADAPTERS": [[], ("gestore_sync.adapters.mptt.MPTTAdapter",)],
     "CAPTURE": ["signals", "triggers"],
+    "SIGNING_KEY": [None, "secret"],
+    "SIGNING_KEY_FALLBACKS": [(), ["old", "older"]],
+    "ADMIN_EXPORT": [True, False],
+    "IMPORT_MODELS": [None, [], ("campus",), {"campus.Person"}],
+    "PROTECTED_FIELDS": [[], ("campus.Person.active",)],
+    "UPGRADERS": [{}, {"campus.Person": "campus.old.upgrade"}],
+    "MAX_IMPORT_SIZE": [1, 2**40],
     "LOG_RETENTION": [None, timedelta(), timedelta(days=365)],
     "BATCH_SIZE": [1, 10_000],
 }
@@ -86,7 +100,8 @@ def test_a_wrong_value_is_an_error_that_says_what_the_key_takes(key: str, value:
 
     assert error.id == "gestore_sync.E001"
     assert error.is_serious()
-    assert f"GESTORE_SYNC[{key!r}] is {value!r}." in error.msg
+    assert f"GESTORE_SYNC[{key!r}] is {OPTIONS[key].show(value)}." in error.msg
+    assert (repr(value) in error.msg) is not key.startswith("SIGNING_")
     assert error.hint == f"It takes {OPTIONS[key].takes}."
 
 

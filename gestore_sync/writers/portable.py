@@ -26,8 +26,8 @@ class Writer:
         """The name of the field's column as SQL takes it."""
         return self.connection.ops.quote_name(field.column or field.name)
 
-    def reserve(self, model: type[Model], number: int) -> list[int]:
-        """So many automatic primary keys that no row has or will get otherwise."""
+    def reserve(self, model: type[Model], number: int, *, above: int = 0) -> list[int]:
+        """So many automatic primary keys that no row has or will get otherwise, all ``above`` a key that is taken."""
         table, column = model._meta.db_table, model._meta.pk.column or ""
         highest = get_queryset(model, self.using).aggregate(highest=Max("pk"))["highest"] or 0
         if self.connection.vendor == "sqlite":
@@ -43,7 +43,7 @@ class Writer:
                 highest = cursor.fetchone()[0] or 0
                 if self.connection.vendor == "mysql":
                     highest = max(highest, self._read_counter(cursor, table) - 1)
-        first = max(highest, 0) + 1
+        first = max(highest, above, 0) + 1
         return list(range(first, first + number))
 
     def _read_counter(self, cursor: Any, table: str) -> int:

@@ -63,8 +63,8 @@ class PostgreSQLWriter(Writer):
                 self._takes_copy[table] = bool(cursor.fetchone()[0])
         return self._takes_copy[table]
 
-    def reserve(self, model: type[Model], number: int) -> list[int]:
-        """Reserve from the sequence; one that lags behind the rows is set right first."""
+    def reserve(self, model: type[Model], number: int, *, above: int = 0) -> list[int]:
+        """Reserve from the sequence; one that lags behind the rows, or ``above``, is set right first."""
         quote = self.connection.ops.quote_name
         with self.connection.cursor() as cursor:
             cursor.execute(
@@ -73,9 +73,14 @@ class PostgreSQLWriter(Writer):
             sequence = cursor.fetchone()[0] or self._find_sequence(cursor, model)
             if sequence is None:
                 cursor.execute(f"LOCK TABLE {quote(model._meta.db_table)} IN SHARE ROW EXCLUSIVE MODE")
-                first = (get_queryset(model, self.using).aggregate(highest=Max("pk"))["highest"] or 0) + 1
+                highest = get_queryset(model, self.using).aggregate(highest=Max("pk"))["highest"] or 0
+                first = max(highest, above) + 1
                 return list(range(first, first + number))
-            for _ in range(2):
+            if above > 0:
+                cursor.execute(
+                    f"SELECT setval(%s::regclass, GREATEST(%s, last_value)) FROM {sequence}", [sequence, above]
+                )
+            for _ in range(2 if number else 0):
                 cursor.execute("SELECT nextval(%s::regclass) FROM generate_series(1, %s)", [sequence, number])
                 reserved = [row[0] for row in cursor.fetchall()]
                 highest = get_queryset(model, self.using).aggregate(highest=Max("pk"))["highest"]
@@ -84,7 +89,7 @@ class PostgreSQLWriter(Writer):
                 cursor.execute(
                     f"SELECT setval(%s::regclass, GREATEST(%s, last_value)) FROM {sequence}", [sequence, highest]
                 )
-        return reserved
+        return reserved if number else []
 
     def _find_sequence(self, cursor: Any, model: type[Model]) -> str | None:
         """The sequence in the column's default, where none belongs to the column."""

@@ -1,0 +1,105 @@
+"""What every run begins with: a database, its links, the scope, and the objects that were named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connections
+from django.db.models import Model
+
+from gestore_sync.adapters import load_adapters
+from gestore_sync.comparison import POLICIES
+from gestore_sync.conf import REACHES
+from gestore_sync.exceptions import UnknownObject, WrongDatabase, WrongSetting
+from gestore_sync.failures import explain
+from gestore_sync.links import LinkGraph
+from gestore_sync.naming import find_ref
+from gestore_sync.progress import Progress
+from gestore_sync.refs import Ref
+from gestore_sync.scope import Scope, make_scope
+from gestore_sync.watching import get_watched
+
+Objects = Sequence[Model | str] | Model | str
+Names = Iterable[str] | str
+
+
+def get_database(alias: str | None) -> str:
+    """The alias, or "default". Raises :class:`~gestore_sync.exceptions.WrongDatabase` for one that does not exist."""
+    if alias is not None and alias not in connections:
+        raise WrongDatabase(
+            f"There is no database {alias!r} in DATABASES. The databases are: {', '.join(sorted(connections))}."
+        )
+    return alias or DEFAULT_DB_ALIAS
+
+
+@contextmanager
+def explained(source: str, target: str, progress: Progress) -> Iterator[None]:
+    """Errors of databases become ours; the progress bars end."""
+    try:
+        yield
+    except (DatabaseError, InterfaceError) as error:
+        raise explain(error, source, target) from error
+    finally:
+        progress.close()
+
+
+def as_list(names: Names) -> list[str]:
+    """A single name as a list, too."""
+    return [names] if isinstance(names, str) else list(names)
+
+
+def check_read_from(using: str, objects: Sequence[Model | str]) -> None:
+    """Raise :class:`WrongDatabase` for an instance that was read from another database: the same key may be that of
+    another object here."""
+    for root in objects:
+        if isinstance(root, Model) and root._state.db not in (None, using):
+            raise WrongDatabase(
+                f"{root._meta.label}.{root.pk} was read from the database {root._state.db!r}, not from {using!r}. "
+                f"Say which is meant: database={root._state.db!r}."
+            )
+
+
+def prepare_walk(
+    using: str,
+    roots: Sequence[Model | str],
+    *,
+    own: Names,
+    refer: Names,
+    ignore: Names,
+    stop: Names,
+    reach: str | None,
+    skipping: bool = True,
+) -> tuple[LinkGraph, list[Ref], Scope]:
+    """The links of a database, the objects that were named, and the scope that was asked for.
+
+    ``skipping``: without the links that ``SYNCHRO_SKIP`` names.
+    """
+    graph = LinkGraph(using, load_adapters(), skipping=skipping)
+    refs = [find_ref(root, using) for root in roots]
+    for ref in refs:
+        if ref.model not in graph:
+            raise UnknownObject(f"The database {using!r} has no table for {ref.model._meta.label}.")
+    scope = make_scope(
+        graph,
+        own=as_list(own),
+        refer=as_list(refer),
+        ignore=as_list(ignore),
+        stop=as_list(stop),
+        reach=reach,
+        roots=[ref.model for ref in refs],
+    )
+    return graph, refs, scope
+
+
+def check_options(on_conflict: str, reach: str | None, *, is_log: bool, prune: bool) -> None:
+    """Raise :class:`WrongSetting` for options, or settings, that a run cannot work with."""
+    if on_conflict not in POLICIES:
+        raise WrongSetting(
+            f"There is no policy {on_conflict!r} for conflicts. The policies are: {', '.join(POLICIES)}."
+        )
+    if reach not in (None, *REACHES):
+        raise WrongSetting(f"There is no reach {reach!r}. It is one of: {', '.join(REACHES)}.")
+    if is_log and prune:
+        raise WrongSetting("--prune goes with --root: the change log tells itself what was deleted.")
+    get_watched()
