@@ -11,6 +11,7 @@ from django.core import checks
 from django.db import connections
 
 from gestore_sync.adapters import load_adapter
+from gestore_sync.buckets import get_bucket_options
 from gestore_sync.conf import find_setting_errors, get_option
 from gestore_sync.exceptions import WrongSetting
 from gestore_sync.identity import find_configured
@@ -95,10 +96,22 @@ def check_triggers() -> list[checks.CheckMessage]:
     return [] if problem is None else [checks.Error(problem, hint=INSTALL_HINT, id="gestore_sync.E006")]
 
 
+def check_bucket() -> list[checks.CheckMessage]:
+    """A bucket that is named, and lacks another setting: nothing but ``--bucket`` needs it."""
+    if not hasattr(settings, "GESTORE_BUCKET_NAME"):
+        return []
+    try:
+        get_bucket_options()
+    except WrongSetting as error:
+        hint = "Set it, or remove GESTORE_BUCKET_NAME where no bucket is used."
+        return [checks.Warning(str(error), hint=hint, id="gestore_sync.W003")]
+    return []
+
+
 @checks.register("gestore_sync")
 def check_settings(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
     """``GESTORE_SYNC`` (E001, names in it E003), ``SYNCHRO_REMOTE`` (E002), ``SYNCHRO_SKIP`` (E004),
-    ``SYNCHRO_MODELS`` (E005), triggers (E006, W002), django-dbsettings (W001)."""
+    ``SYNCHRO_MODELS`` (E005), triggers (E006, W002), django-dbsettings (W001), ``GESTORE_BUCKET_NAME`` (W003)."""
     found: list[checks.CheckMessage] = [
         checks.Error(message, hint=hint, id="gestore_sync.E001") for message, hint in find_setting_errors()
     ]
@@ -106,6 +119,7 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]
     found += [checks.Error(message, hint=hint, id="gestore_sync.E004") for message, hint in find_wrong_skips()]
     found += check_watched()
     found += check_triggers()
+    found += check_bucket()
     remote = getattr(settings, "SYNCHRO_REMOTE", None)
     if remote is not None and remote not in settings.DATABASES:
         found.append(
