@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from gestore_sync.api import reset_synchro as reset_synchro
     from gestore_sync.disabling import DisableSynchroLog as DisableSynchroLog
     from gestore_sync.disabling import disable_synchro_log as disable_synchro_log
+    from gestore_sync.exportadmin import ExportMixin as ExportMixin
     from gestore_sync.natural import NaturalKeyModel as NaturalKeyModel
     from gestore_sync.natural import NaturalManager as NaturalManager
     from gestore_sync.querysets import LoggedManager as LoggedManager
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "DisableSynchroLog": "gestore_sync.disabling",
+    "ExportMixin": "gestore_sync.exportadmin",
     "LoggedManager": "gestore_sync.querysets",
     "LoggedQuerySet": "gestore_sync.querysets",
     "LoggedQuerySetMixin": "gestore_sync.querysets",
@@ -33,6 +35,7 @@ _PLACES = {
 
 __all__ = [
     "DisableSynchroLog",
+    "ExportMixin",
     "LoggedManager",
     "LoggedQuerySet",
     "LoggedQuerySetMixin",

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.core.signals import setting_changed
 from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate
@@ -27,3 +27,8 @@ class GestoreSyncConfig(AppConfig):
         setting_changed.connect(receivers.reconnect, dispatch_uid="gestore_sync_reconnect")
         receivers.connect()
         receivers.connect_checkpoint()
+        if apps.is_installed("django.contrib.admin"):
+            from gestore_sync import exportadmin
+
+            exportadmin.connect()
+            setting_changed.connect(exportadmin.reconnect, dispatch_uid="gestore_sync_reconnect_admin")

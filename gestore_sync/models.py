@@ -77,7 +77,7 @@ class SyncRun(models.Model):
         verbose_name = _("run")
         verbose_name_plural = _("runs")
         ordering = ["-started", "-pk"]
-        permissions = [("synchronize", _("Can synchronize databases"))]
+        permissions = [("synchronize", _("Can synchronize databases")), ("export", _("Can export bundles"))]
 
     def __str__(self) -> str:
         started = timezone.localtime(self.started) if timezone.is_aware(self.started) else self.started

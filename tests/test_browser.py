@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -122,6 +124,19 @@ class Browser:
         """The admin's messages: ``(kind, text)``."""
         found = self.driver.find_elements("css selector", ".messagelist li")
         return [(item.get_attribute("class"), item.text) for item in found]
+
+    def download(self, selector: str, folder: Path) -> Path:
+        """Press a button that brings no page but a file, into an empty folder."""
+        from selenium.webdriver.support.wait import WebDriverWait
+
+        behavior = {"behavior": "allow", "downloadPath": str(folder)}
+        self.driver.execute_cdp_cmd("Browser.setDownloadBehavior", behavior)
+        self.driver.find_element("css selector", selector).click()
+
+        def find_whole(driver: Any) -> list[Path]:
+            return [path for path in folder.iterdir() if path.name.startswith("campus.") and path.suffix == ".gz"]
+
+        return WebDriverWait(self.driver, 20).until(find_whole)[0]
 
     def run(self, script: str, *arguments: Any) -> Any:
         """What a script finds on the page."""
@@ -312,3 +327,22 @@ def test_the_browser_finds_nothing_amiss(staff: Browser) -> None:
     staff.open("/synchro/?reset=1")
 
     assert staff.get_complaints() == []
+
+
+def test_the_selected_objects_are_downloaded(browser: Browser, settings: Any, tmp_path: Path) -> None:
+    settings.GESTORE_SYNC = {"ADMIN_EXPORT": True}
+    User.objects.create_superuser("root", password="secret")
+    for name in ("blue", "red"):
+        Tag.objects.create(name=name)
+    browser.open("/admin/campus/tag/")
+    browser.log_in("root", "secret")
+
+    for box in browser.driver.find_elements("css selector", ".action-select"):
+        box.click()
+    browser.run("document.querySelector('[name=action]').value = 'export_bundle'")
+    file = browser.download("[name=index]", tmp_path)
+
+    with tarfile.open(file) as bundle:
+        assert bundle.getnames()[0] == "manifest.json"
+        assert bundle.extractfile(bundle.getnames()[1]).read().count(b"campus.tag") == 2
+    assert browser.path == "/admin/campus/tag/"
