@@ -8,7 +8,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from gestore_sync import api
 from gestore_sync.comparison import POLICIES
 from gestore_sync.exceptions import GestoreSyncError
-from gestore_sync.management.options import add_output_options, add_scope_options, get_scope_options
+from gestore_sync.management.options import (
+    add_output_options,
+    add_scope_options,
+    get_scope_options,
+    make_confirmation,
+)
 from gestore_sync.terminal import make_progress, write_report
 
 
@@ -41,13 +46,20 @@ class Command(BaseCommand):
             action="store_true",
             help="compare everything first, and log what no entry tells of",
         )
+        parser.add_argument(
+            "--move", action="store_true", help="when the roots have arrived, delete them here, after a backup"
+        )
+        parser.add_argument(
+            "--backup", metavar="FILE_DIR_OR_URL", help="where --move writes the bundle (default: exports)"
+        )
         parser.add_argument("--dry-run", action="store_true", help="show what would be done; write nothing")
         add_scope_options(parser)
         add_output_options(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         names = ("source", "remote", "on_conflict", "prune", "changes", "strict", "reconcile", "dry_run")
-        given = {name: options[name] for name in names}
+        given = {name: options[name] for name in (*names, "move", "backup")}
+        given["confirm"] = make_confirmation(self, options, options["root"]) if options["move"] else None
         progress = make_progress(self.stderr._out, wanted=options["progress"])
         try:
             report = api.synchronize(options["root"], progress=progress, **given, **get_scope_options(options))
