@@ -18,7 +18,7 @@ help:
 	@echo "make demo    push an organization between the two databases of the test project"
 	@echo "make test    run all tests, on SQLite and PostgreSQL; make test ARGS=--exitfirst passes options to pytest"
 	@echo "make lint    check style and types; make format repairs the style"
-	@echo "make bench   compare a push with dumpdata and loaddata"
+	@echo "make bench   compare pushes, bundles and deletions with what Django has"
 	@echo "make clean   delete what was built, .venv too"
 
 demo: $(DEMO_STAMP)
@@ -27,6 +27,7 @@ demo: $(DEMO_STAMP)
 bench: $(TEST_STAMP)
 	$(BIN)/python -m testproject.bench $(ARGS)
 	$(BIN)/python -m testproject.benchlog
+	$(BIN)/python -m testproject.benchbundles
 
 # Two runs, as the shop has settings of its own. Both are run, whatever the first one says.
 test: $(TEST_STAMP)

@@ -2,65 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, OperationalError, connections
 from django.db.models import Model
-from django.utils.translation import gettext as _
+from django.utils import timezone
 
-from gestore_sync import origins
 from gestore_sync.adapters import load_adapters
-from gestore_sync.changelog import count_pending, has_log
-from gestore_sync.checkpoint import read_checkpoint
-from gestore_sync.comparison import POLICIES
-from gestore_sync.conf import REACHES, find_remote
-from gestore_sync.databases import can_connect, get_databases
-from gestore_sync.exceptions import (
-    DatabaseUnavailable,
-    GestoreSyncError,
-    UnknownObject,
-    WriteFailed,
-    WrongDatabase,
-    WrongSetting,
-)
-from gestore_sync.failures import first_line
+from gestore_sync.buckets import get_bucket_location
+from gestore_sync.databases import get_databases
+from gestore_sync.deleting import Deletion
+from gestore_sync.differing import Differences, find_differences
+from gestore_sync.exceptions import UnknownObject, WrongSetting
+from gestore_sync.exporting import export_roots
+from gestore_sync.importing import Import
+from gestore_sync.incoming import IMPORT_POLICIES, OVERRIDE
 from gestore_sync.links import LinkGraph
-from gestore_sync.models import SyncRun
-from gestore_sync.naming import find_ref
+from gestore_sync.locations import DEFAULT_FOLDER, get_export_location
+from gestore_sync.moving import move as move_objects
+from gestore_sync.naming import find_labels
+from gestore_sync.overview import Overview, get_overview
 from gestore_sync.plan import Report
 from gestore_sync.progress import Progress
 from gestore_sync.pushing import Push
-from gestore_sync.reading import get_queryset
 from gestore_sync.reconciling import find_missed, queue_missed
 from gestore_sync.replaying import Replay
-from gestore_sync.resetting import reset
-from gestore_sync.scope import make_scope
-from gestore_sync.watching import get_watched
+from gestore_sync.resetting import renew_origin, reset_synchro
+from gestore_sync.starting import (
+    Names,
+    Objects,
+    as_list,
+    check_options,
+    check_read_from,
+    explained,
+    get_database,
+    prepare_walk,
+)
 
-__all__ = ["Overview", "call_synchronize", "get_overview", "renew_origin", "reset_synchro", "synchronize"]
-
-RUNS_SHOWN = 10
+__all__ = [
+    "IMPORT_POLICIES",
+    "Overview",
+    "call_synchronize",
+    "delete_objects",
+    "diff_objects",
+    "export_objects",
+    "get_overview",
+    "import_objects",
+    "renew_origin",
+    "reset_synchro",
+    "synchronize",
+]
 
 
 def synchronize(
-    roots: Sequence[Model | str] | Model | str = (),
+    roots: Objects = (),
     *,
     source: str | None = None,
     remote: str | None = None,
-    own: Iterable[str] = (),
-    refer: Iterable[str] = (),
-    ignore: Iterable[str] = (),
-    stop: Iterable[str] = (),
+    own: Names = (),
+    refer: Names = (),
+    ignore: Names = (),
+    stop: Names = (),
     reach: str | None = None,
     on_conflict: str = "newer",
     prune: bool = False,
     changes: bool = False,
     strict: bool = False,
     reconcile: bool = False,
+    move: bool = False,
+    backup: str | None = None,
     dry_run: bool = False,
+    confirm: Callable[[Report], bool] | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Push what the change log holds from one database to another, or objects with everything that belongs to them.
@@ -70,40 +82,33 @@ def synchronize(
     ``ignore``: links, "app.Model.field"; ``ignore`` takes models too. ``stop``: models, "app.Model". ``reach``: "owned"
     or "connected". ``on_conflict``: "newer", "local", "remote" or "fail". ``prune``: delete owned objects that this
     source put there and no longer has. ``changes``: of the roots only what the change log holds. ``strict``: all of the
-    change log or nothing. ``reconcile``: compare everything first, and log what no entry tells of. ``dry_run``: only
-    plan, write nothing at all.
+    change log or nothing. ``reconcile``: compare everything first, and log what no entry tells of. ``move``: when the
+    roots have arrived, delete them at the source, after a bundle was written to ``backup`` (default: a file in
+    "exports") and ``confirm``, which is shown the deletion, has returned True. ``dry_run``: only plan, write nothing.
 
     Returns the :class:`~gestore_sync.plan.Report`; objects of the change log that could not be sent are in its
     ``failures`` and ``conflicts`` and stay pending. Raises subclasses of
     :class:`~gestore_sync.exceptions.GestoreSyncError`; the target is then as it was.
     """
-    if isinstance(roots, (str, Model)):
-        roots = [roots]
-    own, refer, ignore, stop = ([names] if isinstance(names, str) else names for names in (own, refer, ignore, stop))
     source, target = get_databases(source, remote)
+    roots = [roots] if isinstance(roots, (str, Model)) else roots
     check_options(on_conflict, reach, is_log=changes or not roots, prune=prune)
+    if move and (changes or not roots):
+        raise UnknownObject("Name the objects to move, whole, as --root app.Model.pk.")
     if changes and not roots:
         raise UnknownObject("Name the objects whose changes shall be sent, as --root app.Model.pk.")
     progress = progress or Progress()
-    try:
-        graph = LinkGraph(source, load_adapters())
-        refs = [find_ref(root, source) for root in roots]
-        for ref in refs:
-            if ref.model not in graph:
-                raise UnknownObject(f"The database {source!r} has no table for {ref.model._meta.label}.")
-        scope = make_scope(
-            graph,
-            own=own,
-            refer=refer,
-            ignore=ignore,
-            stop=stop,
-            reach=reach,
-            roots=[ref.model for ref in refs],
-        )
+    with explained(source, target, progress):
+        graph, refs, scope = prepare_walk(source, roots, own=own, refer=refer, ignore=ignore, stop=stop, reach=reach)
         options: dict[str, Any] = {"on_conflict": on_conflict, "prune": prune, "progress": progress}
         missed = find_missed(graph, scope, target, **options) if reconcile else []
         if not dry_run:
             queue_missed(source, missed)
+        if move and not dry_run:
+            push = Push(graph, scope, refs, target, **options)
+            location = get_export_location(backup or f"{DEFAULT_FOLDER}/", timezone.now())
+            every = LinkGraph(source, load_adapters(), skipping=False)
+            return move_objects(push, every, backup=location, confirm=confirm)
         if roots and not changes:
             push = Push(graph, scope, refs, target, **options)
         else:
@@ -112,25 +117,130 @@ def synchronize(
                 graph, scope, refs, target, strict=strict, reconciled=reconcile, unwritten=unwritten, **options
             )
         return push.plan() if dry_run else push.run()
-    except DatabaseError as error:
-        raise explain(error, source, target) from error
-    except InterfaceError as error:
-        raise explain(error, source, target) from error
-    finally:
-        progress.close()
 
 
-def check_options(on_conflict: str, reach: str | None, *, is_log: bool, prune: bool) -> None:
-    """Raise :class:`WrongSetting` for options, or settings, that a run cannot work with."""
-    if on_conflict not in POLICIES:
+def export_objects(
+    objects: Objects,
+    output: str | None = None,
+    *,
+    stop_at: Names = (),
+    bucket: bool = False,
+    database: str | None = None,
+    sign: bool = False,
+    files: bool = True,
+    debug: bool = False,
+    own: Names = (),
+    refer: Names = (),
+    ignore: Names = (),
+    stop: Names = (),
+    reach: str | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Write objects with everything that belongs to them into a bundle.
+
+    ``output``: a path or URL; a name that ends in .json, .json.gz, .tar.gz or .tar.zst is the file's, another one that
+    of a folder (default: "exports"). ``bucket``: into the bucket of the settings. ``stop_at``: names of models ("Model"
+    or "app.Model") to stop at, beside ``stop``. ``files``: take stored files along (archives). ``sign``: sign it.
+    ``debug``: write nothing, the document is in the report. ``database``: an alias, "default" if not given.
+
+    Returns a Report whose ``exported`` counts the objects and whose ``location`` says where they are. Raises subclasses
+    of :class:`~gestore_sync.exceptions.GestoreSyncError`.
+    """
+    database = get_database(database)
+    progress = progress or Progress()
+    roots = [objects] if isinstance(objects, (str, Model)) else objects
+    with explained(database, database, progress):
+        stop = [*as_list(stop), *find_labels(as_list(stop_at))]
+        graph, refs, scope = prepare_walk(database, roots, own=own, refer=refer, ignore=ignore, stop=stop, reach=reach)
+        if not refs:
+            raise UnknownObject("Name the objects to export, as app.Model.pk.")
+        location = None if debug else get_export_location(output, timezone.now())
+        if bucket and location is not None:
+            location = get_bucket_location(location)
+        return export_roots(graph, scope, refs, location, files=files, sign=sign, progress=progress)
+
+
+def import_objects(
+    path: str,
+    *,
+    on_conflict: str = "fail",
+    override: bool = False,
+    database: str | None = None,
+    ignorenonexistent: bool = False,
+    bucket: bool = False,
+    verify: bool = False,
+    allow_privileged: bool = False,
+    debug: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Take in the objects of a bundle: all or nothing.
+
+    ``path``: a path or URL; ``bucket``: a name in the bucket of the settings. ``on_conflict``: "fail", "skip",
+    "override" (as ``override``), "remap" or "newer". ``ignorenonexistent``: leave out models and fields that this
+    project does not have. ``verify``: refuse bundles without a signature. ``allow_privileged``: take rights too.
+    ``debug``: only plan. ``database``: an alias, "default" if not given.
+
+    Returns a Report. Raises subclasses of :class:`~gestore_sync.exceptions.GestoreSyncError`; nothing was written then.
+    """
+    database = get_database(database)
+    policy = OVERRIDE if override else on_conflict
+    if policy not in IMPORT_POLICIES:
         raise WrongSetting(
-            f"There is no policy {on_conflict!r} for conflicts. The policies are: {', '.join(POLICIES)}."
+            f"There is no policy {policy!r} for imports. The policies are: {', '.join(IMPORT_POLICIES)}."
         )
-    if reach not in (None, *REACHES):
-        raise WrongSetting(f"There is no reach {reach!r}. It is one of: {', '.join(REACHES)}.")
-    if is_log and prune:
-        raise WrongSetting("--prune goes with --root: the change log tells itself what was deleted.")
-    get_watched()
+    progress = progress or Progress()
+    with explained(database, database, progress):
+        job = Import(
+            get_bucket_location(path) if bucket else str(path),
+            database,
+            policy=policy,
+            leaves_out=ignorenonexistent,
+            must_be_signed=verify,
+            allow_privileged=allow_privileged,
+            progress=progress,
+        )
+        return job.plan() if debug else job.run()
+
+
+def delete_objects(
+    objects: Objects,
+    *,
+    database: str | None = None,
+    backup: str | None = None,
+    orphans: bool = False,
+    files: bool = False,
+    debug: bool = False,
+    own: Names = (),
+    refer: Names = (),
+    ignore: Names = (),
+    stop: Names = (),
+    reach: str | None = None,
+    confirm: Callable[[Report], bool] | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Delete objects with everything that belongs to them, in one transaction, and nothing else.
+
+    ``backup``: a path or URL where a bundle of it all is written first. ``orphans``: referred objects that nothing else
+    uses go, too. ``files``: so do, after the commit, the stored files that only deleted rows name. ``debug``: only
+    plan. ``confirm``: is shown the plan; False from it ends the run. ``database``: an alias, "default" if not given.
+
+    Returns a Report. Raises subclasses of :class:`~gestore_sync.exceptions.GestoreSyncError`; nothing was deleted then,
+    but for stored files in FilesLeft. UnresolvedConflicts names rows that stay and hold on to one that would go.
+    """
+    database = get_database(database)
+    roots = [objects] if isinstance(objects, (str, Model)) else objects
+    if not roots:
+        raise UnknownObject("Name the objects to delete, as app.Model.pk.")
+    check_read_from(database, roots)
+    check_options("newer", reach, is_log=False, prune=False)
+    progress = progress or Progress()
+    with explained(database, database, progress):
+        graph, refs, scope = prepare_walk(
+            database, roots, own=own, refer=refer, ignore=ignore, stop=stop, reach=reach, skipping=False
+        )
+        location = get_export_location(backup, timezone.now()) if backup else None
+        deletion = Deletion(graph, scope, refs, orphans=orphans, files=files, backup=location, progress=progress)
+        return deletion.plan() if debug else deletion.run(confirm)
 
 
 def call_synchronize(**options: Any) -> str:
@@ -143,77 +253,34 @@ def call_synchronize(**options: Any) -> str:
     return str(synchronize(**options).message)
 
 
-def reset_synchro(source: str | None = None) -> None:
-    """Forget the change log and this installation's id mappings, and set the checkpoint to now.
+def diff_objects(
+    objects: Objects,
+    *,
+    source: str | None = None,
+    remote: str | None = None,
+    own: Names = (),
+    refer: Names = (),
+    ignore: Names = (),
+    stop: Names = (),
+    reach: str | None = None,
+    progress: Progress | None = None,
+) -> Differences:
+    """Compare objects with everything that belongs to them in two databases. Only reads.
 
-    ``source``: the database, "default" if not given. The mappings in remotes that can be reached are forgotten too.
+    The arguments are those of :func:`synchronize`. Objects are found as a push finds them, links are compared by what
+    they point to, and a difference is looked at twice before it is told.
+
+    Returns a Report with the lists ``missing``, ``extra`` and ``different``. Raises subclasses of
+    :class:`~gestore_sync.exceptions.GestoreSyncError`.
     """
-    source = source or DEFAULT_DB_ALIAS
-    try:
-        reset(source)
-    except (DatabaseError, InterfaceError) as error:
-        raise explain(error, source, source) from error
-
-
-def renew_origin(database: str) -> None:
-    """Give a database that was made as a copy of another an identity of its own, so that both may live side by side.
-
-    ``database``: its alias. What it had sent before is unknown to it afterwards: push roots, or ``reconcile``.
-    Raises :class:`~gestore_sync.exceptions.WrongDatabase` for an alias that does not exist.
-    """
-    if database not in connections:
-        raise WrongDatabase(f"There is no database {database!r} in DATABASES.")
-    origins.renew_origin(database)
-
-
-@dataclass(frozen=True)
-class Overview:
-    """How things stand: the checkpoint, what is pending by model, the last runs, and what stands in the way."""
-
-    source: str
-    remote: str | None
-    checkpoint: datetime
-    pending: dict[str, int] = field(default_factory=dict)
-    runs: list[SyncRun] = field(default_factory=list)
-    problem: str = ""
-
-
-def get_overview(source: str | None = None, remote: str | None = None) -> Overview:
-    """How things stand between a database and a remote. Only reads, and only in ``source``."""
-    source = source or DEFAULT_DB_ALIAS
-    problem = ""
-    try:
-        remote = remote or find_remote()
-        get_watched()
-    except WrongSetting as error:
-        problem = str(error)
-    if not has_log(source):
-        problem = _("The database %(alias)r has no change log.") % {"alias": source}
-        return Overview(source, remote, read_checkpoint(), problem=problem)
-    runs = get_queryset(SyncRun, source).exclude(remote="").order_by("-started", "-pk").select_related("origin")
-    return Overview(
-        source=source,
-        remote=remote,
-        checkpoint=read_checkpoint(None if source == DEFAULT_DB_ALIAS else source),
-        pending=count_pending(source, remote or ""),
-        runs=list(runs[:RUNS_SHOWN]),
-        problem=problem,
-    )
-
-
-def explain(error: Exception, source: str, target: str) -> GestoreSyncError:
-    """A database's error as one of ours, with what to do."""
-    for alias in (target, source):
-        connection = connections[alias]
-        if connection.connection is not None and not connection.in_atomic_block and connection.is_usable():
-            continue
-        if isinstance(error, (OperationalError, InterfaceError)) and not can_connect(alias):
-            return DatabaseUnavailable(
-                f"The database {alias!r} cannot be reached: {first_line(error)}. "
-                "Nothing was written on the target; run again when it is back."
-            )
-    if isinstance(error, (OperationalError, InterfaceError)):
-        return DatabaseUnavailable(
-            f"A database broke the run off: {first_line(error)}. Nothing was written; run again."
-        )
-    return WriteFailed(f"A database refused the run: {first_line(error)}. Nothing was written.")
+    source, target = get_databases(source, remote)
+    roots = [objects] if isinstance(objects, (str, Model)) else objects
+    if not roots:
+        raise UnknownObject("Name the objects to compare, as app.Model.pk.")
+    check_read_from(source, roots)
+    check_options("newer", reach, is_log=False, prune=False)
+    progress = progress or Progress()
+    with explained(source, target, progress):
+        graph, refs, scope = prepare_walk(source, roots, own=own, refer=refer, ignore=ignore, stop=stop, reach=reach)
+        push = Push(graph, scope, refs, target, on_conflict="newer", progress=progress)
+        return find_differences(push.walk_checked, source, target, progress)

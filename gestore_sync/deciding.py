@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from django.db.models import Model
+
 from gestore_sync.comparison import NEWER, REMOTE, Decision, decide
 from gestore_sync.digests import split_digests
 from gestore_sync.layouts import Layout
 from gestore_sync.mappings import Mapping as IdMapping
+from gestore_sync.mappings import MappingStore
 from gestore_sync.refs import Key, Ref
 from gestore_sync.subgraph import Subgraph
 from gestore_sync.times import Times
@@ -41,6 +44,18 @@ def is_noted(mapping: IdMapping | None, target: Key, known: bytes | None, digest
     if mapping.pk is None and not mapping.mirrored:
         return False
     return known == digests or split_digests(known) == split_digests(digests)
+
+
+def drop_known(
+    store: MappingStore, model: type[Model], notes: list[tuple[Key, Key, bool, bytes]]
+) -> list[tuple[Key, Key, bool, bytes]]:
+    """The notes, without those of members that are known by another key: lists of members do not say their keys."""
+    if not store.keeps:
+        return []
+    if not notes or not model._meta.auto_created:
+        return notes
+    known = store.find_sources(model, [target for _, target, _, _ in notes])
+    return [note for note in notes if note[1] not in known]
 
 
 def find_barred(subgraph: Subgraph, layout: Layout, row: tuple[Any, ...], number: int) -> Ref | None:

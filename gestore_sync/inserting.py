@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.db.models import Field
+from django.db.models.fields.files import FieldFile
 
 from gestore_sync.identity import has_automatic_key
 from gestore_sync.layouts import Layout
@@ -33,7 +34,8 @@ def get_insert_fields(
         values += trees.get_positions(model, target)
         if skipped:
             blank = model()
-            values += [field.pre_save(blank, True) for field in skipped]
+            found = (field.pre_save(blank, True) for field in skipped)
+            values += [str(value) if isinstance(value, FieldFile) else value for value in found]
         return values
 
     fields: list[Any] = [*(column.field for column in layout.columns), *automatic, *positions, *skipped]

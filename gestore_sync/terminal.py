@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,6 +14,8 @@ from rich import progress as bars
 from rich.console import Console
 from rich.table import Table
 
+from gestore_sync.differing import KINDS, Differences
+from gestore_sync.locations import hide_password
 from gestore_sync.plan import Report
 from gestore_sync.progress import Progress
 from gestore_sync.subgraph import CHANGED, ROOT
@@ -25,6 +28,10 @@ PHASES = {
     "locating": gettext_lazy("Looking for counterparts"),
     "comparing": gettext_lazy("Comparing"),
     "writing": gettext_lazy("Writing"),
+    "deleting": gettext_lazy("Deleting"),
+    "exporting": gettext_lazy("Exporting"),
+    "reading": gettext_lazy("Reading"),
+    "reading files": gettext_lazy("Reading stored files"),
 }
 
 COUNT_TITLES = {
@@ -35,7 +42,17 @@ COUNT_TITLES = {
     "deleted": pgettext_lazy("objects", "deleted"),
     "skipped": pgettext_lazy("objects", "skipped"),
     "conflicts": gettext_lazy("conflicts"),
+    "exported": pgettext_lazy("objects", "exported"),
 }
+
+KIND_TITLES = {
+    "missing": pgettext_lazy("objects", "missing"),
+    "extra": pgettext_lazy("objects", "extra"),
+    "different": pgettext_lazy("objects", "different"),
+}
+
+SHOWN = 50
+"""So many objects of a kind are shown; ``--format json`` has all."""
 
 WAYS = {ROOT: gettext_lazy("root"), CHANGED: gettext_lazy("change log")}
 
@@ -64,6 +81,7 @@ class TerminalProgress(Progress):
 
     def start(self, phase: str, total: int | None = None) -> None:
         self._finish()
+        self._bars.start()
         self._task = self._bars.add_task(str(PHASES.get(phase, phase)), total=total)
 
     def advance(self, number: int = 1) -> None:
@@ -80,6 +98,19 @@ class TerminalProgress(Progress):
         self._bars.stop()
 
 
+def ask(question: str, stream: Any) -> str | None:
+    """The line that a person types after ``question``, which is written to ``stream``; None where nobody can."""
+    if not sys.stdin.isatty():
+        return None
+    stream.write(question)
+    stream.flush()
+    try:
+        return sys.stdin.readline().strip()
+    except KeyboardInterrupt:
+        stream.write("\n")
+        return ""
+
+
 def make_progress(stream: Any, *, wanted: bool) -> Progress:
     """Bars on ``stream`` where that is a terminal and they are wanted; else something that keeps quiet."""
     console = Console(file=stream)
@@ -92,6 +123,7 @@ def print_report(report: Report, stream: Any) -> None:
     if not console.is_terminal:
         console = Console(file=stream, soft_wrap=True, highlight=False, width=PAGE_WIDTH)
     counts: dict[str, Mapping[str, int]] = {name: getattr(report, name) for name in Report.COUNTS}
+    counts["exported"] = report.exported
     counts["conflicts"] = Counter(conflict["model"] for conflict in report.conflicts)
     columns = [name for name, of_model in counts.items() if any(of_model.values())]
     labels = sorted({label for name in columns for label, number in counts[name].items() if number})
@@ -115,6 +147,11 @@ def print_report(report: Report, stream: Any) -> None:
 
 def iter_notes(report: Report) -> Iterator[str]:
     """What a person should know beside the counts, a line each."""
+    if report.files:
+        text = ngettext("%(number)s stored file is with it.", "%(number)s stored files are with it.", report.files)
+        yield text % {"number": f"{report.files:,}"}
+    if report.location:
+        yield _("Written to %(location)s.") % {"location": hide_password(report.location)}
     for link, number in sorted(report.mentions.items()):
         model = link.rpartition(".")[0]
         yield ngettext(
@@ -166,8 +203,36 @@ def write_report(report: Report | None, stream: Any, form: str, *, error: str | 
         document = (report or Report()).as_dict()
         if error is not None:
             document["error"] = error
-        stream.write(json.dumps(document, default=str, ensure_ascii=False))
+        text = json.dumps(document, default=str, ensure_ascii=False)
+        stream.write(text.encode("utf-8", "backslashreplace").decode())
     elif report is not None:
         print_report(report, stream)
         if error is None:
             stream.write(report.message)
+
+
+def write_differences(found: Differences, stream: Any, form: str) -> None:
+    """Print a comparison: a table of counts by model, then the first objects, and their fields on both sides."""
+    if form == "json":
+        write_report(found, stream, form)
+        return
+    console = Console(file=stream, soft_wrap=True, highlight=False)
+    counts = {kind: Counter(item["model"] for item in getattr(found, kind)) for kind in KINDS}
+    labels = sorted({label for of_kind in counts.values() for label in of_kind})
+    if labels:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column(_("model"), no_wrap=True)
+        for kind in KINDS:
+            table.add_column(str(KIND_TITLES[kind]), justify="right", no_wrap=True)
+        for label in labels:
+            table.add_row(label, *(f"{of_kind[label]:,}" if of_kind[label] else "" for of_kind in counts.values()))
+        console.print(table)
+    for kind in KINDS:
+        for item in getattr(found, kind)[:SHOWN]:
+            natural_key = f" {item['natural_key']}" if item["natural_key"] else ""
+            console.print(f"{KIND_TITLES[kind]}: {item['model']}.{item['pk']}{natural_key}", markup=False)
+            for name, (mine, theirs) in item["fields"].items():
+                console.print(f"    {name}: {mine!r} | {theirs!r}", markup=False)
+    for line in iter_notes(found):
+        console.print(line, markup=False)
+    stream.write(found.message)

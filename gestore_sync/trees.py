@@ -9,6 +9,7 @@ from django.db.models import Model
 
 from gestore_sync.adapters import Adapter, Node, TreeChanges
 from gestore_sync.layouts import TREE_PARENT, Layout
+from gestore_sync.reading import get_queryset
 from gestore_sync.refs import Key
 from gestore_sync.scope import Role
 from gestore_sync.subgraph import Subgraph
@@ -16,9 +17,15 @@ from gestore_sync.translation import Counterparts
 
 
 class Trees:
-    """The trees of one run. Models that are no trees are passed over."""
+    """The trees of one run. Models that are no trees are passed over.
 
-    def __init__(self, subgraph: Subgraph, target: str, counterparts: Counterparts) -> None:
+    ``is_restore``: source and target are the same database at two times.
+    """
+
+    def __init__(
+        self, subgraph: Subgraph, target: str, counterparts: Counterparts, *, is_restore: bool = False
+    ) -> None:
+        self._is_restore = is_restore
         self._subgraph = subgraph
         self._target = target
         self._counterparts = counterparts
@@ -47,7 +54,7 @@ class Trees:
             Node(
                 self._counterparts.get(model, node.pk),
                 None if node.parent is None else self._counterparts.get(model, node.parent),
-                node.order,
+                (node.order, 0) if self._is_restore and node.order is not None else node.order,
             )
             for node in adapter.read(model, self._subgraph.source, keys).values()
         ]
@@ -61,6 +68,24 @@ class Trees:
             changes = self._get_changes(model, adapter)
             changes.placed += nodes
             changes.order.update((node.pk, node.order) for node in nodes)
+            if self._is_restore:
+                self._add_siblings(model, adapter, changes)
+
+    def _add_siblings(self, model: type[Model], adapter: Adapter, changes: TreeChanges) -> None:
+        """Let nodes come back to where they stood: before siblings that stand there, or further on, by now."""
+        parents = {node.parent for node in changes.placed} - {node.pk for node in changes.placed}
+        siblings = [child for child, _ in adapter.children(model, self._target, list(parents - {None}))]
+        siblings += self._find_roots(model, adapter) if None in parents else []
+        for pk, node in adapter.read(model, self._target, siblings).items():
+            if node.order is not None:
+                changes.order.setdefault(pk, (node.order, 1))
+
+    def _find_roots(self, model: type[Model], adapter: Adapter) -> list[Key]:
+        parent = adapter.parent_field(model)
+        if parent is None and "depth" not in adapter.position_fields(model):
+            return []
+        condition: dict[str, Any] = {"depth": 1} if parent is None else {f"{parent}__isnull": True}
+        return list(get_queryset(model, self._target).filter(**condition).values_list("pk", flat=True))
 
     def get_positions(self, model: type[Model], target: Key) -> tuple[Any, ...]:
         """The values of the position fields of a new node."""

@@ -25,7 +25,7 @@ import django
 from rich.console import Console
 from rich.table import Table
 
-from testproject.bench import LOCAL, PUSH, REMOTE, counted_copies, temporary_databases
+from testproject.measuring import LOCAL, PUSH, REMOTE, counted_copies, temporary_databases
 
 console = Console(highlight=False, width=120)
 MODELS = ("Person", "Profile", "Comment", "Enrolment", "Certificate")

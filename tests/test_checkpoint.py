@@ -1051,8 +1051,8 @@ def test_a_remote_whose_tables_of_ours_are_older_gets_everything_and_is_told_wha
 
 def restore(sites: Sites, point: Any) -> None:
     """Let the remote be as it was at this point, as a backup would."""
-    transaction.savepoint_rollback(point, using=sites.remote)
-    transaction.savepoint_commit(point, using=sites.remote)
+    connections[sites.remote].savepoint_rollback(point)
+    connections[sites.remote].savepoint_commit(point)
 
 
 def restore_older_backup(sites: Sites) -> Product:
@@ -1060,7 +1060,7 @@ def restore_older_backup(sites: Sites) -> Product:
     product = add(Product, sites.local, name="lamp")
     deleted = add(Product, sites.local, name="deleted")
     sites.send()
-    backup = transaction.savepoint(using=sites.remote)
+    backup = connections[sites.remote].savepoint()
     add(Product, sites.local, name="lost")
     change(product, text="lost")
     deleted.delete()
@@ -1109,7 +1109,7 @@ def test_a_restored_remote_takes_whole_objects(sites: Sites) -> None:
 
 @crossed
 def test_a_remote_that_was_replaced_by_an_empty_one_is_noticed(sites: Sites) -> None:
-    empty = transaction.savepoint(using=sites.remote)
+    empty = connections[sites.remote].savepoint()
     product = add(Product, sites.local, name="lamp")
     sites.send()
     restore(sites, empty)

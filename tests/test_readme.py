@@ -35,6 +35,7 @@ import gestore_sync
 from gestore_sync import exceptions
 from gestore_sync.adapters import Adapter
 from gestore_sync.conf import OPTIONS, find_setting_errors
+from gestore_sync.exportadmin import export_bundle
 from gestore_sync.models import ChangeLog, SyncRun
 from gestore_sync.plan import Report
 from gestore_sync.progress import Progress
@@ -49,15 +50,18 @@ COMMANDS = [path.stem for path in (ROOT / "gestore_sync/management/commands").gl
 # What is read here is done on one campus site, in the order in which it stands in README.rst.
 STORY = (
     *("guide-sites", "guide-team", "guide-organization", "guide-scope", "settings-example", "settings-identity"),
-    *("conflict-push", "conflict-changes", "conflict-told", "prune-changes", "prune-push"),
+    *("conflict-push", "diff", "conflict-changes", "conflict-told", "prune-changes", "prune-push"),
     *("settings-models", "not-logged", "log-changes", "log-send"),
     *("log-trouble", "log-trouble-told", "log-mended", "log-mended-sent", "checkpoint", "checkpoint-again"),
-    *("report-json", "api", "overview", "adapter"),
+    *("report-json", "api", "overview", "adapter", "settings-import", "export", "import", "move", "delete"),
 )
 FIRST_PUSH = ("first-install", "first-settings", "first-push")
 STEP = ("step-settings", "step-first")
 MODELS = ("natural-keys", "logged-managers", "skip")
-OTHERS = ("make", "settings-triggers", "receiver", "admin-urls", "copied", "synchro-references")
+OTHERS = (
+    *("make", "install-extras", "settings-bucket", "settings-signing", "admin-export"),
+    *("settings-triggers", "receiver", "admin-urls", "copied", "synchro-references"),
+)
 
 
 @dataclass(frozen=True)
@@ -209,9 +213,10 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[str,
     inherited = {name: value for name, value in os.environ.items() if name != "POSTGRES_URL"}
     done = subprocess.run(
         [sys.executable, "-c", PLAY],
-        cwd=ROOT,
+        cwd=tmp_path_factory.mktemp("exports"),
         env={
             **inherited,
+            "PYTHONPATH": str(ROOT),
             "DJANGO_SETTINGS_MODULE": "testproject.settings",
             "CAMPUS_DATA": str(tmp_path_factory.mktemp("campus")),
             "COLUMNS": "110",
@@ -438,9 +443,16 @@ def test_every_method_of_an_adapter_is_named() -> None:
 
 
 @pytest.mark.django_db(databases=["default", "remote", "pg_local", "pg_remote"])
-@pytest.mark.parametrize("name", ["settings-example", "settings-identity", "settings-models", "settings-triggers"])
-def test_the_examples_of_settings_are_right(name: str) -> None:
-    given: dict[str, Any] = {}
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("settings-example", "settings-identity", "settings-models", "settings-triggers"),
+        *("settings-import", "settings-bucket", "settings-signing"),
+    ],
+)
+def test_the_examples_of_settings_are_right(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUNDLE_KEY", "secret")
+    given: dict[str, Any] = {"os": os}
     exec(BLOCKS[name].text, given)
 
     with override_settings(**{key: value for key, value in given.items() if key.isupper()}):
@@ -449,6 +461,15 @@ def test_the_examples_of_settings_are_right(name: str) -> None:
 
     expected = {"campus.Course_tags", "sites.Site", "auth.User", "auth.Group", "auth.User_groups"}
     assert name != "settings-models" or expected < watched
+
+
+def test_the_action_of_the_admin_is_there() -> None:
+    given: dict[str, Any] = {"Customer": apps.get_model("sites.Site")}
+    site = admin.AdminSite()
+
+    exec(BLOCKS["admin-export"].text.replace("@admin.register(Customer)", ""), given)
+
+    assert export_bundle in given["CustomerAdmin"](given["Customer"], site).actions
 
 
 def test_the_overview_tells_that_nothing_is_left(story: dict[str, list[tuple[str, int]]]) -> None:
@@ -818,7 +839,9 @@ def find_actions(command: str) -> list[Action]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_named_with_every_option_and_choice(command: str) -> None:
-    options = {literal.split()[0] for row in find_table("option") for literal in find_literals(row[0])}
+    own = f"option of {command}"
+    rows = [*find_table("option"), *(find_table(own) if command != "synchronize" else ())]
+    options = {literal.split()[0] for row in rows for literal in find_literals(row[0])}
     text = DOCUMENT.astext()
 
     assert f"manage.py {command}" in text

@@ -6,8 +6,10 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.apps import apps
+from django.core.files.base import ContentFile
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, OperationalError, ProgrammingError, connections
+from django.db.models import FileField
 
 from testproject.campus.seed import Seed, apply_seed
 
@@ -42,6 +44,8 @@ class Command(BaseCommand):
             help="start with another person of the list: sites share the people that both have (default: 0)",
         )
 
+        parser.add_argument("--files", action="store_true", help="store the small files that the rows name, too")
+
     def handle(self, **options: Any) -> None:
         """Check, seed, tell what there is now."""
         using = options["database"]
@@ -60,6 +64,8 @@ class Command(BaseCommand):
             raise CommandError(f"Nothing was written: {error}.") from error
         self._refuse_seeded(using)
         apply_seed(seed, using)
+        if options["files"]:
+            _store_files(using)
         for label, count in _count_rows(using).items():
             self.stdout.write(f"{count:>10,}  {label}")
 
@@ -77,6 +83,17 @@ class Command(BaseCommand):
                 f'The database "{using}" has data of the platform already ({found}), and was left as it is. '
                 f"To start again: manage.py flush --database {using}"
             )
+
+
+def _store_files(using: str) -> None:
+    """Store a small file under each name that a row has."""
+    for model in apps.get_app_config("campus").get_models():
+        for field in model._meta.local_fields:
+            if isinstance(field, FileField):
+                names = model._base_manager.using(using).exclude(**{field.name: ""}).values_list(field.name, flat=True)
+                for name in names:
+                    if not field.storage.exists(name):
+                        field.storage.save(name, ContentFile(f"This stands for {name}.\n".encode()))
 
 
 def _count_rows(using: str) -> dict[str, int]:

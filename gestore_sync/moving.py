@@ -1,0 +1,108 @@
+"""A move: what a push has brought to the target is deleted at the source, once it was seen to be there.
+
+The look and the deletion happen in one transaction of the source: what changes there meanwhile makes it fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.db.models import Max
+from django.utils.translation import gettext as _
+
+from gestore_sync.changelog import get_pending, has_log
+from gestore_sync.deleting import Confirm, Deletion
+from gestore_sync.dooming import DeletionPlan
+from gestore_sync.exceptions import NotArrived
+from gestore_sync.generic import get_type_ids
+from gestore_sync.ledger import note_settled
+from gestore_sync.links import LinkGraph
+from gestore_sync.mappings import MappingStore
+from gestore_sync.models import ChangeLog
+from gestore_sync.plan import Report
+from gestore_sync.planner import Planner
+from gestore_sync.pushing import Push
+from gestore_sync.reading import KEYS_PER_QUERY, get_queryset, match
+from gestore_sync.refs import NEW, UNKNOWN, Ref, dump_pk, iter_chunks
+from gestore_sync.transactions import read_snapshot
+
+SHOWN = 5
+
+
+class Departure(Deletion):
+    """Deletes at the source what a push has brought to its target.
+
+    ``graph``: all links of the source, those that do not travel too. ``backup``: where a bundle goes first.
+    """
+
+    def __init__(self, push: Push, graph: LinkGraph, *, backup: str) -> None:
+        super().__init__(graph, push.scope, push.roots, backup=backup, progress=push.progress)
+        self.push = push
+        self._last_entry = 0
+
+    def _save(self, plan: DeletionPlan) -> None:
+        self._check_arrived(plan)
+        super()._save(plan)
+        if has_log(self.using):
+            self._last_entry = get_queryset(ChangeLog, self.using).aggregate(last=Max("pk"))["last"] or 0
+
+    def _check_arrived(self, plan: DeletionPlan) -> None:
+        """Raise :class:`NotArrived` unless a push has nothing left to do and the target has every row that goes."""
+        with read_snapshot(self.push.target):
+            planner = self.push.make_planner(MappingStore(self.using, self.push.target))
+            planner.plan.close()
+            doubts = [*iter_differences(planner), *iter_missing(plan, planner)][: SHOWN + 1]
+        if doubts:
+            more = " …" if len(doubts) > SHOWN else ""
+            raise NotArrived(
+                f"Nothing was deleted: {self.push.target!r} does not have all of it as {self.using!r} has it. "
+                f"{' '.join(doubts[:SHOWN])}{more}"
+            )
+
+    def _finish(self, plan: DeletionPlan) -> None:
+        """The target must not hear of it: there the objects live on. What was to be sent of them was sent."""
+        if not has_log(self.using):
+            return
+        pending = get_pending(self.using, self.push.target)
+        ids = set(pending.filter(pk__gt=self._last_entry).values_list("pk", flat=True))
+        types = get_type_ids(self.using)
+        for model, keys in plan.doomed.keys.items():
+            content_type = types.get((model._meta.app_label, model._meta.model_name or ""))
+            for chunk in iter_chunks(keys, KEYS_PER_QUERY) if content_type is not None else ():
+                of_model = pending.filter(match("object_id", map(dump_pk, chunk)), content_type=content_type)
+                ids.update(of_model.values_list("pk", flat=True))
+        if ids:
+            note_settled(MappingStore(self.using, self.push.target), sorted(ids))
+
+
+def iter_differences(planner: Planner) -> Iterator[str]:
+    """What a push would still do, or leave different."""
+    report = planner.plan.report
+    for name in ("created", "updated", "deleted", "skipped"):
+        for label, number in sorted(getattr(report, name).items()):
+            yield f"{number:,} {label} would be {name} by another push."
+    for conflict in report.get_unresolved():
+        yield conflict["reason"]
+
+
+def iter_missing(plan: DeletionPlan, planner: Planner) -> Iterator[str]:
+    """Rows that the deletion takes and the push did not bring: those that links which do not travel lead to."""
+    for model, keys in plan.doomed.keys.items():
+        for key in keys:
+            if planner.counterparts.get(model, key) in (NEW, UNKNOWN):
+                yield f"{Ref(model, key)} is deleted with the rest, and is not on the target."
+
+
+def move(push: Push, graph: LinkGraph, *, backup: str, confirm: Confirm | None) -> Report:
+    """Push, look, delete; the push's report, with what was deleted at the source in ``moved``.
+
+    Raises :class:`NotArrived`, and all that a push and a deletion raise; the source is whole then.
+    """
+    departure = Departure(push, graph, backup=backup)
+    report = push.run()
+    gone = departure.run(confirm)
+    report.moved = gone.deleted
+    report.location = gone.location
+    report.warnings += gone.warnings
+    report.message = str(_("Objects successfully moved!"))
+    return report
