@@ -632,9 +632,10 @@ def test_a_member_that_is_listed_twice_is_one(watch: Watch, tmp_path: Path) -> N
         record("policies.colour", 1, name="red"), record("policies.depot", 1, name="a", colours=[1, "1", 1])
     )
 
-    load(watch, write_document(tmp_path / "a.json", document))
+    report = load(watch, write_document(tmp_path / "a.json", document))
 
     assert watch.on_target(Depot).get().colours.count() == 1
+    assert report.created["policies.Depot_colours"] == 1
 
 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800"])
