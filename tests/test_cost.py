@@ -209,7 +209,7 @@ import django
 
 django.setup()
 
-from gestore_sync.api import find_ref
+from gestore_sync.naming import find_ref
 from gestore_sync.links import LinkGraph
 from gestore_sync.scope import make_scope
 from gestore_sync.walker import Walker
