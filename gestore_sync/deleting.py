@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -27,9 +26,8 @@ from gestore_sync.reading import iter_rows
 from gestore_sync.references import is_nulled
 from gestore_sync.refs import Ref
 from gestore_sync.scope import Scope
-from gestore_sync.transactions import may_be_repeated, read_snapshot, write_all_or_nothing
+from gestore_sync.transactions import read_snapshot, repeat, write_all_or_nothing
 
-TRIES = 3
 ARCHIVES = (".tar.gz", ".tar.zst")
 
 Confirm = Callable[[Report], bool]
@@ -85,7 +83,7 @@ class Deletion:
         """
         shown = None if confirm is None else self._show(confirm)
         try:
-            return self._try(shown)
+            return repeat(lambda: self._run_once(shown), self.using)
         except (DatabaseError, InterfaceError) as error:
             explained = explain(error, self.using, self.using)
             raise type(explained)(f"{explained}{self.describe_backup()}") from error
@@ -101,16 +99,6 @@ class Deletion:
         if not confirm(plan.report):
             raise NotConfirmed(_("Nothing was deleted: it was not confirmed."))
         return plan
-
-    def _try(self, shown: DeletionPlan | None) -> Report:
-        for attempt in range(1, TRIES + 1):
-            try:
-                return self._run_once(shown)
-            except DatabaseError as error:
-                if attempt == TRIES or not may_be_repeated(error) or connections[self.using].in_atomic_block:
-                    raise
-                time.sleep(0.1 * attempt)
-        raise AssertionError("unreachable")
 
     def _run_once(self, shown: DeletionPlan | None) -> Report:
         report = Report()

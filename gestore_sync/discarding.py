@@ -9,12 +9,13 @@ from typing import Any
 from django.conf import settings
 from django.core.files.storage import FileSystemStorage, Storage
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
-from django.db.models import FileField, Model
+from django.db.models import Model
 
 from gestore_sync.dooming import Doomed
 from gestore_sync.exceptions import FilesLeft
 from gestore_sync.failures import first_line
 from gestore_sync.links import LinkGraph, find_models
+from gestore_sync.media import get_file_fields
 from gestore_sync.reading import KEYS_PER_QUERY, get_queryset, iter_rows, match
 from gestore_sync.refs import iter_chunks
 
@@ -67,11 +68,6 @@ class StoredFiles:
                 names = self.names.get(get_place(field.storage))
                 if names:
                     names.difference_update(iter_named(model, field.attname, using, sorted(names)))
-
-
-def get_file_fields(model: type[Model]) -> list[Any]:
-    """The fields of the table of ``model`` that name stored files."""
-    return [field for field in model._meta.local_concrete_fields if isinstance(field, FileField)]
 
 
 def get_place(storage: Any) -> Any:

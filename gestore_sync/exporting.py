@@ -7,7 +7,7 @@ from io import BytesIO
 from typing import Any
 
 from django.core.files.storage import Storage
-from django.db.models import FileField, Model
+from django.db.models import Model
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -20,6 +20,7 @@ from gestore_sync.links import LinkGraph
 from gestore_sync.locations import get_format
 from gestore_sync.manifests import Manifest, describe_schema, dump_scope
 from gestore_sync.mappings import has_tables
+from gestore_sync.media import get_file_fields
 from gestore_sync.models import Origin
 from gestore_sync.narration import iter_more_roots
 from gestore_sync.ordering import get_links, sort_models
@@ -28,12 +29,11 @@ from gestore_sync.progress import Progress
 from gestore_sync.reading import get_queryset, iter_rows
 from gestore_sync.records import RecordWriter
 from gestore_sync.refs import Key, Ref
-from gestore_sync.scope import Role, Scope
-from gestore_sync.subgraph import Subgraph
+from gestore_sync.scope import Scope
+from gestore_sync.subgraph import TRAVELLING, Subgraph
 from gestore_sync.transactions import read_snapshot
 from gestore_sync.walker import Walker
 
-TRAVELLING = (Role.OWN, Role.REFER, Role.REQUIRE)
 FILE_CHUNK = 1024 * 1024
 
 
@@ -149,7 +149,7 @@ def find_stored_files(subgraph: Subgraph, models: Sequence[type[Model]]) -> dict
     """The files that rows name, once each: by storage and name, a field and an object that name it."""
     found: dict[tuple[Storage, str], tuple[Any, Key]] = {}
     for model in models:
-        fields = [field for field in model._meta.local_fields if isinstance(field, FileField)]
+        fields = get_file_fields(model)
         keys = sorted(subgraph.iter_keys(model, *TRAVELLING)) if fields else []
         for key, *names in iter_rows(model, subgraph.source, keys, [field.attname for field in fields]):
             for field, name in zip(fields, names, strict=True):

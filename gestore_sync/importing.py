@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import DatabaseError, connections
 from django.db.models import Model
 from django.utils.translation import gettext as _
 
@@ -29,14 +27,14 @@ from gestore_sync.models import Origin, SyncRun
 from gestore_sync.plan import Report
 from gestore_sync.privileges import Protection
 from gestore_sync.progress import Progress
-from gestore_sync.pushing import TRIES, describe_conflicts
+from gestore_sync.pushing import describe_conflicts
 from gestore_sync.reading import get_queryset
 from gestore_sync.records import Record
 from gestore_sync.refs import Ref
 from gestore_sync.retracing import Retracing
 from gestore_sync.schema import check_schema
 from gestore_sync.staging import add_indexes, make_graph, stage
-from gestore_sync.transactions import may_be_repeated, read_snapshot, write_all_or_nothing
+from gestore_sync.transactions import read_snapshot, repeat, write_all_or_nothing
 
 NAMESPACE = uuid.UUID("8a6f3f0e-4d5b-5c0c-9f0e-2f3a1b7c9d10")
 """Makes an identity of what documents of gestore say of where they come from."""
@@ -91,18 +89,10 @@ class Import:
 
         Raises :class:`UnresolvedConflicts` before anything is written.
         """
-        for attempt in range(1, TRIES + 1):
-            try:
-                report = self._import(self._write, self._apply)
-            except DatabaseError as error:
-                if attempt == TRIES or not may_be_repeated(error) or connections[self.target].in_atomic_block:
-                    raise
-                time.sleep(0.1 * attempt)
-                continue
-            number = sum(report.created.values()) + sum(report.updated.values())
-            report.message = str(_('Successfully imported "%(number)d" objects.') % {"number": number})
-            return report
-        raise AssertionError("unreachable")
+        report = repeat(lambda: self._import(self._write, self._apply), self.target)
+        number = sum(report.created.values()) + sum(report.updated.values())
+        report.message = str(_('Successfully imported "%(number)d" objects.') % {"number": number})
+        return report
 
     def _write(self) -> AbstractContextManager[None]:
         return write_all_or_nothing(self.target, SyncRun._meta.db_table if has_tables(self.target) else None)

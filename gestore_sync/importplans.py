@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db.models import Model
 
+from gestore_sync.identity import get_skipped
 from gestore_sync.incoming import DECISIONS, ImportLookup, RestoreStore
 from gestore_sync.journal import Journal
 from gestore_sync.layouts import Layout
@@ -54,7 +55,7 @@ class ImportPlanner(Planner):
 
     def _make_layout(self, model: type[Model]) -> Layout:
         untaken = self._protection.get_names(model) | self._absent.get(model, frozenset())
-        skipped = frozenset() if self._is_restore else Layout(model, self.subgraph.graph).skipped
+        skipped = frozenset() if self._is_restore else get_skipped(model)
         return Layout(model, self.subgraph.graph, skipped | untaken)
 
     def _make_lookup(self) -> Lookup:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import DatabaseError, connections
+from django.db import connections
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -24,10 +23,8 @@ from gestore_sync.refs import Ref
 from gestore_sync.schema import check_schema
 from gestore_sync.scope import Scope
 from gestore_sync.subgraph import Subgraph
-from gestore_sync.transactions import may_be_repeated, read_snapshot, write_all_or_nothing
+from gestore_sync.transactions import read_snapshot, repeat, write_all_or_nothing
 from gestore_sync.walker import Walker
-
-TRIES = 3
 
 
 class Push:
@@ -68,14 +65,7 @@ class Push:
     def run(self) -> Report:
         """Do it; once more from the beginning where the database broke it off because of others at work."""
         make_own_origin(self.source)
-        for attempt in range(1, TRIES + 1):
-            try:
-                return self._run_once()
-            except DatabaseError as error:
-                if attempt == TRIES or not may_be_repeated(error) or connections[self.target].in_atomic_block:
-                    raise
-                time.sleep(0.1 * attempt)
-        raise AssertionError("unreachable")
+        return repeat(self._run_once, self.target)
 
     @contextmanager
     def _both(self) -> Iterator[None]:

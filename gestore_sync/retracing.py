@@ -17,10 +17,8 @@ from gestore_sync.naming import parse_key
 from gestore_sync.reading import find_existing, get_queryset
 from gestore_sync.refs import Key, Ref
 from gestore_sync.scope import Role
-from gestore_sync.subgraph import Subgraph
+from gestore_sync.subgraph import TRAVELLING, Subgraph
 from gestore_sync.walker import Walker
-
-TRAVELLING = (Role.OWN, Role.REFER, Role.REQUIRE)
 
 
 class Retracing:

@@ -17,6 +17,7 @@ from gestore_sync.scope import Role, Scope
 ROOT = "root"
 CHANGED = "change log"
 ROLES = tuple(sorted(Role, reverse=True))
+TRAVELLING = tuple(role for role in ROLES if role > Role.LOOK_UP)
 
 
 class Members:

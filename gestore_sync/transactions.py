@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import DatabaseError, connections, transaction
 
 from gestore_sync.exceptions import WrongDatabase
+
+Result = TypeVar("Result")
+TRIES = 3
 
 
 @contextmanager
@@ -79,3 +83,16 @@ def may_be_repeated(error: DatabaseError) -> bool:
     """Whether the database broke the transaction off because of others at work: serialization failure or deadlock."""
     code = getattr(error.__cause__, "sqlstate", None)
     return code in ("40001", "40P01") or (error.args and error.args[0] in (1205, 1213)) is True
+
+
+def repeat(run: Callable[[], Result], using: str) -> Result:
+    """What ``run`` returns; once more from the beginning where the database broke it off because of others at work,
+    three times in all. Within a transaction that is open on ``using`` already it is not tried again."""
+    for attempt in range(1, TRIES):
+        try:
+            return run()
+        except DatabaseError as error:
+            if not may_be_repeated(error) or connections[using].in_atomic_block:
+                raise
+            time.sleep(0.1 * attempt)
+    return run()
