@@ -33,7 +33,6 @@ from gestore_sync.starting import (
     Objects,
     as_list,
     check_options,
-    check_read_from,
     explained,
     get_database,
     prepare_walk,
@@ -231,7 +230,6 @@ def delete_objects(
     roots = [objects] if isinstance(objects, (str, Model)) else objects
     if not roots:
         raise UnknownObject("Name the objects to delete, as app.Model.pk.")
-    check_read_from(database, roots)
     check_options("newer", reach, is_log=False, prune=False)
     progress = progress or Progress()
     with explained(database, database, progress):
@@ -277,7 +275,6 @@ def diff_objects(
     roots = [objects] if isinstance(objects, (str, Model)) else objects
     if not roots:
         raise UnknownObject("Name the objects to compare, as app.Model.pk.")
-    check_read_from(source, roots)
     check_options("newer", reach, is_log=False, prune=False)
     progress = progress or Progress()
     with explained(source, target, progress):

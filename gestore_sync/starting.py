@@ -56,7 +56,7 @@ def check_read_from(using: str, objects: Sequence[Model | str]) -> None:
         if isinstance(root, Model) and root._state.db not in (None, using):
             raise WrongDatabase(
                 f"{root._meta.label}.{root.pk} was read from the database {root._state.db!r}, not from {using!r}. "
-                f"Say which is meant: database={root._state.db!r}."
+                f"Read it from {using!r}, or say that {root._state.db!r} is meant."
             )
 
 
@@ -75,6 +75,7 @@ def prepare_walk(
 
     ``skipping``: without the links that ``SYNCHRO_SKIP`` names.
     """
+    check_read_from(using, roots)
     graph = LinkGraph(using, load_adapters(), skipping=skipping)
     refs = [find_ref(root, using) for root in roots]
     for ref in refs:

@@ -3,8 +3,9 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -54,6 +55,24 @@ def push(root: Any, pair: Pair, **options: Any) -> api.Report:
 
 
 # Objects
+
+
+def test_an_instance_that_was_read_from_another_database_is_refused(pair: Pair, tmp_path: Path) -> None:
+    make(Depot, pair.source, pk=1, name="of somebody else")
+    theirs = make(Depot, pair.target, pk=1, name="theirs")
+    doors: list[Callable[[], Any]] = [
+        lambda: push(theirs, pair),
+        lambda: push(theirs, pair, changes=True),
+        lambda: api.diff_objects(theirs, source=pair.source, remote=pair.target),
+        lambda: api.delete_objects(theirs, database=pair.source),
+        lambda: api.export_objects(theirs, str(tmp_path / "a.json"), database=pair.source),
+    ]
+
+    for door in doors:
+        with pytest.raises(WrongDatabase, match=f"policies.Depot.1 was read from the database '{pair.target}'"):
+            door()
+
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
