@@ -894,5 +894,18 @@ def test_every_system_check_is_named() -> None:
     assert ids <= LITERALS
 
 
+def test_every_promise_names_the_tests_that_hold_it() -> None:
+    (chapter,) = (found for found in DOCUMENT.findall(nodes.section) if found[0].astext() == "What is guaranteed")
+    promises = [part for part in chapter if isinstance(part, nodes.paragraph) and part.children[0].tagname == "strong"]
+    lists = [part for part in chapter if isinstance(part, nodes.bullet_list)]
+
+    assert len(promises) == len(lists) > 10
+    for promise, named in zip(promises, lists, strict=True):
+        assert promise.next_node(descend=False, siblings=True) is named
+        for item in named:
+            file, _, test = item.astext().partition("::")
+            assert f"\ndef {test}(" in (ROOT / file).read_text(), item.astext()
+
+
 def test_the_class_for_progress_is_where_it_is_said_to_be() -> None:
     assert f"{Progress.__module__}.{Progress.__qualname__}" in LITERALS
