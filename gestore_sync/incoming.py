@@ -1,7 +1,8 @@
 """Who is who when a bundle is imported: what a file adds to the rules of a push.
 
-A primary key is kept where it is free. One that is held by a row with other content is a conflict, unless the policy
-says otherwise. In a bundle that comes from this very database (a restore) the primary key is the identity.
+A primary key is kept where it is free. Where a row holds it, an object that something else identifies gets a new one;
+for another object a row with other content is a conflict, unless the policy says otherwise. In a bundle that comes from
+this very database (a restore) the primary key is the identity.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from django.db.models import Model
 
 from gestore_sync.comparison import FAIL, LOCAL, NEWER, REMOTE
 from gestore_sync.exceptions import WrongDatabase
-from gestore_sync.identity import has_automatic_key
+from gestore_sync.identity import has_automatic_key, iter_identities
 from gestore_sync.layouts import Layout
+from gestore_sync.locators import get_readers
 from gestore_sync.lookup import Doubt, Lookup
 from gestore_sync.mappings import Mapping, MappingStore, Sent
 from gestore_sync.reading import find_existing
@@ -142,12 +144,27 @@ class ImportLookup(Lookup):
                 kept.add(key)
         layout = self._get_layout(model)
         wanted = [key for key in keys if key in held and key in staged]
+        identified = self._find_identified(model, wanted) if wanted else set()
+        wanted = [key for key in wanted if key not in identified]
         differing = self._find_differing(layout, wanted) if wanted else {}
         for child in self._get_children(model) if wanted else ():
             for key, fields in self._find_differing(self._get_layout(child), wanted, model).items():
                 differing[key].update(fields)
         for key in differing:
             self._settle_held(model, key, differing[key])
+
+    def _find_identified(self, model: type[Model], keys: list[Key]) -> set[Key]:
+        """The objects that have a natural key or unique values by which the target has none: they are not the rows that
+        hold their keys."""
+        found: set[Key] = set()
+        for face in (model, *self._get_children(model)):
+            if any(identity.per_object for identity in iter_identities(face)):
+                found.update(find_existing(face, self.source, keys))
+            for reader in get_readers(face, self.graph):
+                if reader.identity.locates:
+                    values = reader.read(self.source, keys)
+                    found.update(key for key in values if reader.is_whole(values[key]))
+        return found
 
     def _settle_held(self, model: type[Model], key: Key, differing: dict[str, list[Any]]) -> None:
         """Decide about an object whose key is held by a row that nothing else says is the same one."""

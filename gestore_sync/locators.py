@@ -130,6 +130,13 @@ class IdentityReader:
             found.append(part)
         return tuple(found)
 
+    def is_whole(self, values: Sequence[Any]) -> bool:
+        """Whether the values of an object identify it: none of them is null."""
+        return not any(
+            is_null(component.field, value) if component.kind == PLAIN else value is None
+            for component, value in zip(self.components, values, strict=False)
+        )
+
     def _resolve_part(self, at: int, values: Sequence[Any], counterparts: Counterparts, source: str) -> Any:
         component, value = self.components[at], values[at]
         if value is None or component.kind == PLAIN:

@@ -401,6 +401,23 @@ def test_a_held_key_is_overwritten_only_on_demand(courier: Courier) -> None:
     courier.live_nothing(depot)
 
 
+@pytest.mark.parametrize("policy", ["fail", "override", "newer", "skip"])
+def test_an_object_with_an_identity_of_its_own_is_not_the_row_that_holds_its_key(courier: Courier, policy: str) -> None:
+    theirs = make(Depot, courier.target, name="theirs")
+    depot = make(Depot, courier.source, pk=theirs.pk + 1, name="ours")
+    article = make(Article, courier.source, depot=depot, code="x", title="ours")
+    make(Article, courier.target, pk=article.pk, depot=theirs, code="y", title="theirs")
+
+    report = courier.push(depot, on_conflict=policy)
+
+    assert not report.conflicts and report.created["policies.Article"] == 1
+    assert set(courier.on_target(Article).values_list("depot__name", "code", "title")) == {
+        ("ours", "x", "ours"),
+        ("theirs", "y", "theirs"),
+    }
+    courier.live_nothing(depot)
+
+
 def test_a_referred_object_is_never_overwritten(courier: Courier) -> None:
     depot = make_depot(courier.source)
     brand = courier.on_source(Brand).get()
