@@ -6,14 +6,14 @@ import dataclasses
 import pickle
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 from django.db.models import Model
 
 from gestore_sync.locations import hide_password
-from gestore_sync.refs import Key, Ref
+from gestore_sync.refs import Key, Ref, make_key_set
 
 SPOOL_SIZE = 8 * 1024 * 1024
 
@@ -159,7 +159,7 @@ class Report:
     and were not followed. ``why``: by model, how many objects came through each link. ``left_behind``: by model of
     referred objects that are created, the rows that hang on them and stay. Of an export: ``exported`` counts what is
     in the bundle, ``files`` the stored files; ``location`` is where it went, ``document`` its text if it is only shown.
-    ``moved``: what a move deleted at the source.
+    ``moved``: what a move deleted at the source. ``verification``: what a comparison after the push found, by kind.
     """
 
     COUNTS: ClassVar[tuple[str, ...]] = ("created", "updated", "unchanged", "matched", "deleted", "skipped")
@@ -182,6 +182,7 @@ class Report:
     location: str = ""
     document: str = ""
     message: str = ""
+    verification: dict[str, list[dict[str, Any]]] | None = None
 
     def get_unresolved(self) -> list[dict[str, Any]]:
         """The conflicts that no policy resolved."""
@@ -197,6 +198,8 @@ class Report:
         for name in ("exported", "moved", "files", "document"):
             if getattr(self, name):
                 result[name] = getattr(self, name)
+        if self.verification is not None:
+            result.update(self.verification)
         if self.location:
             result["location"] = hide_password(self.location)
         return result
@@ -210,7 +213,8 @@ class Plan:
     ``removals``. ``models`` is the order in which models are written; ``deferred`` names optional links that are
     written after both rows exist; ``places`` are tree nodes that move among their siblings. ``undecided``: objects
     of the source with a conflict that no policy resolves, as the report has it; ``waiting``: objects that point to one
-    that must not be written, and why.
+    that must not be written, and why. ``kept``: by model and names of fields, the objects in which the target's values
+    stay though they differ.
     """
 
     report: Report = field(default_factory=Report)
@@ -224,6 +228,7 @@ class Plan:
     places: dict[type[Model], set[Key]] = field(default_factory=dict)
     undecided: list[tuple[Ref, dict[str, Any]]] = field(default_factory=list)
     waiting: dict[Ref, str] = field(default_factory=dict)
+    kept: dict[tuple[type[Model], tuple[str, ...]], Any] = field(default_factory=dict)
 
     def get_spools(self) -> tuple[Spool, ...]:
         """The operations, in the order in which they are applied."""
@@ -241,7 +246,19 @@ class Plan:
             if conflict.resolved is None and conflict.ref is not None:
                 self.undecided.append((conflict.ref, shown))
 
+    def note_kept(self, ref: Ref, names: tuple[str, ...]) -> None:
+        """Note that the target's values of these fields stay."""
+        keys = self.kept.get((ref.model, names))
+        if keys is None:
+            keys = self.kept[ref.model, names] = make_key_set(ref.model)
+        keys.add(ref.pk)
+
     def close(self) -> None:
         """Give temporary files back."""
         for spool in self.get_spools():
             spool.close()
+
+
+def is_kept(kept: Mapping[tuple[type[Model], tuple[str, ...]], Any], ref: Ref, name: str) -> bool:
+    """Whether a plan with ``kept`` left the target's value of this field as it is."""
+    return any(model is ref.model and name in names and ref.pk in keys for (model, names), keys in kept.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ from django.db import connections
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from gestore_sync.differing import Comparer
 from gestore_sync.exceptions import UnresolvedConflicts, WriteFailed
 from gestore_sync.executor import Executor
 from gestore_sync.links import LinkGraph
@@ -49,6 +50,7 @@ class Push:
         self.on_conflict = on_conflict
         self.prune = prune
         self.progress = progress
+        self.kept: Mapping[Any, Any] = {}
 
     def plan(self) -> Report:
         """What would be done. Writes nothing, sequences included."""
@@ -115,10 +117,6 @@ class Push:
         """The plan of a push, and who made it, in the open transactions."""
         return self._plan_subgraph(store, self._walk())
 
-    def walk_checked(self) -> Subgraph:
-        """What belongs to the roots. Raises :class:`SchemaMismatch` where the target has no tables for it."""
-        return self.check(self._walk())
-
     def check(self, subgraph: Subgraph) -> Subgraph:
         """The same, as far as the target has tables. Raises :class:`SchemaMismatch` where it lacks a needed one."""
         subgraph.forget_looked_up(connections[self.target].introspection.table_names())
@@ -140,7 +138,17 @@ class Push:
         except BaseException:
             planner.plan.close()
             raise
+        self.kept = planner.plan.kept
         return planner
+
+    def make_comparer(self, store: MappingStore, *, kept: Mapping[Any, Any] | None = None) -> Comparer:
+        """What compares what a run sends, in the open transactions; of ``kept`` see :class:`Comparer`."""
+        return self._compare_subgraph(store, self._walk(), kept=kept)
+
+    def _compare_subgraph(self, store: MappingStore, subgraph: Subgraph, **options: Any) -> Comparer:
+        subgraph = self.check(subgraph)
+        options |= {"on_conflict": self.on_conflict, "prune": self.prune, "progress": self.progress}
+        return Comparer(subgraph, self.target, store, **options)
 
 
 def get_message(*, written: bool) -> str:

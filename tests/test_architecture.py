@@ -73,7 +73,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("inserting",),
     ("executor",),  # plan → rows
     ("gathering", "ledger", "pushing"),  # what changes need; what both sides know of runs; a push of roots
-    ("replaying", "resetting"),  # a push of the change log
+    ("replaying", "resetting", "verifying"),  # a push of the change log; has a push brought everything
     ("reconciling", "naming"),
     ("overview",),
     ("starting",),  # the objects that were named

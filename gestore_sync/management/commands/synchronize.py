@@ -47,6 +47,9 @@ class Command(BaseCommand):
             help="compare everything first, and log what no entry tells of",
         )
         parser.add_argument(
+            "--verify", action="store_true", help="compare afterwards what was sent; --move always does"
+        )
+        parser.add_argument(
             "--move", action="store_true", help="when the roots have arrived, delete them here, after a backup"
         )
         parser.add_argument(
@@ -58,7 +61,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         names = ("source", "remote", "on_conflict", "prune", "changes", "strict", "reconcile", "dry_run")
-        given = {name: options[name] for name in (*names, "move", "backup")}
+        given = {name: options[name] for name in (*names, "verify", "move", "backup")}
         given["confirm"] = make_confirmation(self, options, options["root"]) if options["move"] else None
         progress = make_progress(self.stderr._out, wanted=options["progress"])
         try:
