@@ -20,8 +20,9 @@ from gestore_sync.layouts import Layout, get_batch_size
 from gestore_sync.mappings import MappingStore
 from gestore_sync.needs import REFERRED
 from gestore_sync.places import find_moved_nodes
-from gestore_sync.plan import Report, is_kept
+from gestore_sync.plan import Account, Report
 from gestore_sync.planner import Planner
+from gestore_sync.reading import KEYS_PER_QUERY, find_existing
 from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, iter_chunks, make_key_list, make_key_set
 from gestore_sync.removals import Removals
 from gestore_sync.scope import Role
@@ -122,13 +123,12 @@ class Found:
 class Comparer(Planner):
     """One comparison, in the open transactions of both sides.
 
-    ``kept``: of a comparison after a push, the fields in which it left the target's values as they were. What the push
-    should have deleted is looked for then, too.
+    ``account``: of a comparison after a push, what it kept, and what it deleted.
     """
 
-    def __init__(self, *args: Any, kept: Mapping[Any, Any] | None = None, **options: Any) -> None:
+    def __init__(self, *args: Any, account: Account | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._kept = kept
+        self._account = account
         self.found = Found()
 
     def compare(self, found: Found) -> Found:
@@ -139,8 +139,8 @@ class Comparer(Planner):
         for model in order:
             self._compare_model(model)
         self._find_extra(order)
-        if self._kept is not None:
-            self._find_left()
+        if self._account is not None:
+            self._find_left(self._account)
         return found
 
     def _compare_model(self, model: type[Model]) -> None:
@@ -180,7 +180,7 @@ class Comparer(Planner):
         fields: dict[str, dict[str, list[Any]]] = {}
         for at in differing:
             name = layout.names[at]
-            kind = KEPT if self._kept is not None and is_kept(self._kept, ref, name) else "different"
+            kind = KEPT if self._account is not None and self._account.is_kept(ref, name) else "different"
             value = raw[at] if mine[at] is NEW or mine[at] is LOST else mine[at]
             fields.setdefault(kind, {})[name] = [value, other[at]]
         for kind, of_kind in fields.items():
@@ -212,18 +212,18 @@ class Comparer(Planner):
                             following.setdefault(child, make_key_list(child)).append(key)
             frontier = following
 
-    def _find_left(self) -> None:
-        """Rows of the target that a push would have deleted."""
+    def _find_left(self, account: Account) -> None:
+        """Rows of the target that a push has deleted and that are there, and those that another one would delete."""
         removals = self._make_removals()
-        if self.tombstones is not None:
-            self.tombstones.find_unmapped(self.counterparts)
-            removals.find_logged(self.tombstones)
-        else:
-            removals.find(prune=self.prune)
+        removals.find(prune=self.prune)
         self.plan.add_conflicts(conflict for conflict in removals.conflicts if conflict.resolved is None)
-        for model, keys in removals.deleted.items():
-            for key in keys:
+        for model, due in removals.deleted.items():
+            for key in due:
                 self.found.add(LEFT, Ref(model, key))
+        for model, deleted in account.gone.items():
+            for keys in iter_chunks(deleted, KEYS_PER_QUERY):
+                for key in find_existing(model, self.target, keys):
+                    self.found.add(LEFT, Ref(model, key))
 
 
 def find_differences(make: Callable[[MappingStore], Comparer], source: str, target: str) -> Differences:

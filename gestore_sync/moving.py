@@ -20,7 +20,7 @@ from gestore_sync.ledger import note_settled
 from gestore_sync.links import LinkGraph
 from gestore_sync.mappings import MappingStore
 from gestore_sync.models import ChangeLog
-from gestore_sync.plan import Report
+from gestore_sync.plan import Account, Report
 from gestore_sync.planner import Planner
 from gestore_sync.pushing import Push
 from gestore_sync.reading import KEYS_PER_QUERY, get_queryset, match
@@ -51,7 +51,7 @@ class Departure(Deletion):
     def _check_arrived(self, plan: DeletionPlan) -> None:
         """Raise :class:`NotArrived` unless the target has what was pushed as it is here, and every row that goes."""
         with read_snapshot(self.push.target):
-            comparer = self.push.make_comparer(MappingStore(self.using, self.push.target), kept={})
+            comparer = self.push.make_comparer(MappingStore(self.using, self.push.target), Account())
             comparer.plan.close()
             found = Differences()
             fill(found, comparer.compare(Found()), self.using, self.push.target)

@@ -6,14 +6,14 @@ import dataclasses
 import pickle
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 from django.db.models import Model
 
 from gestore_sync.locations import hide_password
-from gestore_sync.refs import Key, Ref, make_key_set
+from gestore_sync.refs import Key, Ref, make_key_list, make_key_set
 
 SPOOL_SIZE = 8 * 1024 * 1024
 
@@ -206,6 +206,30 @@ class Report:
 
 
 @dataclass
+class Account:
+    """What a comparison after a run has to know of it, in a few bytes an object.
+
+    ``kept``: by model and names of fields, the objects in which the target's values stay though they differ. ``gone``:
+    the keys of the rows of the target that are deleted.
+    """
+
+    kept: dict[tuple[type[Model], tuple[str, ...]], Any] = field(default_factory=dict)
+    gone: dict[type[Model], Any] = field(default_factory=dict)
+
+    def note_kept(self, ref: Ref, names: tuple[str, ...]) -> None:
+        """Note that the target's values of these fields stay."""
+        keys = self.kept.get((ref.model, names))
+        if keys is None:
+            keys = self.kept[ref.model, names] = make_key_set(ref.model)
+        keys.add(ref.pk)
+
+    def is_kept(self, ref: Ref, name: str) -> bool:
+        """Whether the target's value of this field stays."""
+        kept = self.kept.items()
+        return any(model is ref.model and name in names and ref.pk in keys for (model, names), keys in kept)
+
+
+@dataclass
 class Plan:
     """Everything that a run would do, and the report so far.
 
@@ -213,8 +237,7 @@ class Plan:
     ``removals``. ``models`` is the order in which models are written; ``deferred`` names optional links that are
     written after both rows exist; ``places`` are tree nodes that move among their siblings. ``undecided``: objects
     of the source with a conflict that no policy resolves, as the report has it; ``waiting``: objects that point to one
-    that must not be written, and why. ``kept``: by model and names of fields, the objects in which the target's values
-    stay though they differ.
+    that must not be written, and why. ``account``: what is kept of it for a comparison afterwards.
     """
 
     report: Report = field(default_factory=Report)
@@ -228,7 +251,7 @@ class Plan:
     places: dict[type[Model], set[Key]] = field(default_factory=dict)
     undecided: list[tuple[Ref, dict[str, Any]]] = field(default_factory=list)
     waiting: dict[Ref, str] = field(default_factory=dict)
-    kept: dict[tuple[type[Model], tuple[str, ...]], Any] = field(default_factory=dict)
+    account: Account = field(default_factory=Account)
 
     def get_spools(self) -> tuple[Spool, ...]:
         """The operations, in the order in which they are applied."""
@@ -246,19 +269,12 @@ class Plan:
             if conflict.resolved is None and conflict.ref is not None:
                 self.undecided.append((conflict.ref, shown))
 
-    def note_kept(self, ref: Ref, names: tuple[str, ...]) -> None:
-        """Note that the target's values of these fields stay."""
-        keys = self.kept.get((ref.model, names))
-        if keys is None:
-            keys = self.kept[ref.model, names] = make_key_set(ref.model)
-        keys.add(ref.pk)
+    def remove(self, model: type[Model], keys: list[Key]) -> None:
+        """Delete these rows of the target."""
+        self.removals.add(Delete(model._meta.label, keys))
+        self.account.gone.setdefault(model, make_key_list(model)).extend(keys)
 
     def close(self) -> None:
         """Give temporary files back."""
         for spool in self.get_spools():
             spool.close()
-
-
-def is_kept(kept: Mapping[tuple[type[Model], tuple[str, ...]], Any], ref: Ref, name: str) -> bool:
-    """Whether a plan with ``kept`` left the target's value of this field as it is."""
-    return any(model is ref.model and name in names and ref.pk in keys for (model, names), keys in kept.items())

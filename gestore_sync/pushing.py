@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from gestore_sync.links import LinkGraph
 from gestore_sync.mappings import MappingStore, has_tables
 from gestore_sync.models import SyncRun
 from gestore_sync.origins import make_own_origin
-from gestore_sync.plan import Report
+from gestore_sync.plan import Account, Report
 from gestore_sync.planner import Planner
 from gestore_sync.progress import Progress
 from gestore_sync.refs import Ref
@@ -50,7 +50,7 @@ class Push:
         self.on_conflict = on_conflict
         self.prune = prune
         self.progress = progress
-        self.kept: Mapping[Any, Any] = {}
+        self.account = Account()
 
     def plan(self) -> Report:
         """What would be done. Writes nothing, sequences included."""
@@ -138,17 +138,24 @@ class Push:
         except BaseException:
             planner.plan.close()
             raise
-        self.kept = planner.plan.kept
+        self.account = planner.plan.account
         return planner
 
-    def make_comparer(self, store: MappingStore, *, kept: Mapping[Any, Any] | None = None) -> Comparer:
-        """What compares what a run sends, in the open transactions; of ``kept`` see :class:`Comparer`."""
-        return self._compare_subgraph(store, self._walk(), kept=kept)
+    def make_comparer(self, store: MappingStore, account: Account | None = None) -> Comparer:
+        """What compares what a run sends, in the open transactions; after the run with its ``account``."""
+        return Comparer(
+            self.check(self._walk_sent()),
+            self.target,
+            store,
+            on_conflict=self.on_conflict,
+            prune=self.prune,
+            progress=self.progress,
+            account=account,
+        )
 
-    def _compare_subgraph(self, store: MappingStore, subgraph: Subgraph, **options: Any) -> Comparer:
-        subgraph = self.check(subgraph)
-        options |= {"on_conflict": self.on_conflict, "prune": self.prune, "progress": self.progress}
-        return Comparer(subgraph, self.target, store, **options)
+    def _walk_sent(self) -> Subgraph:
+        """What a run sends, for a comparison."""
+        return self._walk()
 
 
 def get_message(*, written: bool) -> str:

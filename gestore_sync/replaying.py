@@ -12,7 +12,6 @@ from django.db import DatabaseError, IntegrityError, InterfaceError
 from django.db.models import Model
 
 from gestore_sync.changelog import Entry, check_log, iter_pending
-from gestore_sync.differing import Comparer
 from gestore_sync.exceptions import (
     DatabaseUnavailable,
     GestoreSyncError,
@@ -218,10 +217,8 @@ class Replay(Push):
         subgraph, options = self._walk_changes()
         return self._plan_subgraph(store, subgraph, **options)
 
-    def make_comparer(self, store: MappingStore, *, kept: Mapping[Any, Any] | None = None) -> Comparer:
-        """The same for the objects that the last run has sent, each for itself."""
-        subgraph, options = self._walk_changes()
-        return self._compare_subgraph(store, subgraph, kept=kept, **options)
+    def _walk_sent(self) -> Subgraph:
+        return self._walk_changes()[0]
 
     def _walk_changes(self) -> tuple[Subgraph, dict[str, Any]]:
         walker = Walker(self.graph, replace(self.scope, closed=True, connected=False), self.progress.advance)

@@ -13,10 +13,9 @@ from django.db import DatabaseError, InterfaceError
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from gestore_sync.differing import KEPT, LEFT, Comparer, Differences, find_differences
+from gestore_sync.differing import KEPT, LEFT, Differences, find_differences
 from gestore_sync.exceptions import GestoreSyncError, NotVerified
 from gestore_sync.failures import first_line
-from gestore_sync.mappings import MappingStore
 from gestore_sync.plan import Report
 from gestore_sync.pushing import Push
 
@@ -28,13 +27,9 @@ def verify(push: Push, report: Report) -> None:
 
     Raises :class:`NotVerified` where that cannot be told. The target has everything all the same.
     """
-    kept = push.kept
-
-    def make(store: MappingStore) -> Comparer:
-        return push.make_comparer(store, kept=kept)
-
+    account = push.account
     try:
-        found = find_differences(make, push.source, push.target)
+        found = find_differences(lambda store: push.make_comparer(store, account), push.source, push.target)
     except (GestoreSyncError, DatabaseError, InterfaceError) as error:
         raise NotVerified(
             f"{report.message} But it could not be verified that {push.target!r} has everything: "
