@@ -87,6 +87,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("deleting",),
     ("moving",),  # a push, and a deletion of what has arrived
     ("api", "terminal"),  # the front door; how it is shown
+    ("undecided",),  # what nobody has decided in the settings
     ("checks", "exportadmin", "management.options", "migrations.*", "views"),
     ("apps", "management.commands.*", "", "admin", "urls"),
     ("core",),  # the package under the name that django-synchro's users know

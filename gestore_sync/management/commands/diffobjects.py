@@ -15,7 +15,7 @@ IN_STEP, DIFFERS, TROUBLE = 0, 1, 2
 
 class Command(BaseCommand):
     help = "Compare objects with everything that belongs to them in two databases. Exit codes as diff(1)."
-    requires_system_checks = ("gestore_sync",)
+    requires_system_checks = ("gestore_sync_settings",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("objects", nargs="+", metavar="OBJECT", help="app.Model.pk")

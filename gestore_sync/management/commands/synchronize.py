@@ -20,7 +20,7 @@ from gestore_sync.terminal import make_progress, write_report
 class Command(BaseCommand):
     help = "Push what the change log of the LOCAL database holds to the REMOTE one, or objects with all that is theirs."
     # Other checks may connect to databases, and end in a traceback where one is away.
-    requires_system_checks = ("gestore_sync",)
+    requires_system_checks = ("gestore_sync_settings",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
