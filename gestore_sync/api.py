@@ -37,6 +37,7 @@ from gestore_sync.starting import (
     get_database,
     prepare_walk,
 )
+from gestore_sync.verifying import verify as verify_push
 
 __all__ = [
     "IMPORT_POLICIES",
@@ -68,6 +69,7 @@ def synchronize(
     changes: bool = False,
     strict: bool = False,
     reconcile: bool = False,
+    verify: bool = False,
     move: bool = False,
     backup: str | None = None,
     dry_run: bool = False,
@@ -81,9 +83,10 @@ def synchronize(
     ``ignore``: links, "app.Model.field"; ``ignore`` takes models too. ``stop``: models, "app.Model". ``reach``: "owned"
     or "connected". ``on_conflict``: "newer", "local", "remote" or "fail". ``prune``: delete owned objects that this
     source put there and no longer has. ``changes``: of the roots only what the change log holds. ``strict``: all of the
-    change log or nothing. ``reconcile``: compare everything first, and log what no entry tells of. ``move``: when the
-    roots have arrived, delete them at the source, after a bundle was written to ``backup`` (default: a file in
-    "exports") and ``confirm``, which is shown the deletion, has returned True. ``dry_run``: only plan, write nothing.
+    change log or nothing. ``reconcile``: compare everything first, and log what no entry tells of. ``verify``: compare
+    afterwards what was sent; what is not as it should be is a failure. ``move``: when the roots have arrived, delete
+    them at the source, after a bundle was written to ``backup`` (default: a file in "exports") and ``confirm``, which
+    is shown the deletion, has returned True. ``dry_run``: only plan, write nothing.
 
     Returns the :class:`~gestore_sync.plan.Report`; objects of the change log that could not be sent are in its
     ``failures`` and ``conflicts`` and stay pending. Raises subclasses of
@@ -96,6 +99,8 @@ def synchronize(
         raise UnknownObject("Name the objects to move, whole, as --root app.Model.pk.")
     if changes and not roots:
         raise UnknownObject("Name the objects whose changes shall be sent, as --root app.Model.pk.")
+    if verify and dry_run:
+        raise WrongSetting("--verify compares what was written, and --dry-run writes nothing. Leave one of them out.")
     progress = progress or Progress()
     with explained(source, target, progress):
         graph, refs, scope = prepare_walk(source, roots, own=own, refer=refer, ignore=ignore, stop=stop, reach=reach)
@@ -115,7 +120,12 @@ def synchronize(
             push = Replay(
                 graph, scope, refs, target, strict=strict, reconciled=reconcile, unwritten=unwritten, **options
             )
-        return push.plan() if dry_run else push.run()
+        if dry_run:
+            return push.plan()
+        report = push.run()
+        if verify:
+            verify_push(push, report)
+        return report
 
 
 def export_objects(
@@ -280,4 +290,4 @@ def diff_objects(
     with explained(source, target, progress):
         graph, refs, scope = prepare_walk(source, roots, own=own, refer=refer, ignore=ignore, stop=stop, reach=reach)
         push = Push(graph, scope, refs, target, on_conflict="newer", progress=progress)
-        return find_differences(push.walk_checked, source, target, progress)
+        return find_differences(push.make_comparer, source, target)

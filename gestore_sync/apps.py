@@ -16,7 +16,7 @@ class GestoreSyncConfig(AppConfig):
 
     def ready(self) -> None:
         """Register system checks, listen to the watched models, and prepare each database when it is migrated."""
-        from gestore_sync import checks, muting, receivers, recording, triggers  # noqa: F401
+        from gestore_sync import checks, muting, receivers, recording, triggers, undecided  # noqa: F401
         from gestore_sync.origins import seed_database
 
         post_migrate.connect(seed_database, sender=self, dispatch_uid="gestore_sync_seed_database")

@@ -17,6 +17,7 @@ from gestore_sync.exceptions import WrongSetting
 from gestore_sync.identity import find_configured
 from gestore_sync.muting import is_wanted
 from gestore_sync.triggers import INSTALL_HINT, find_missing_extra
+from gestore_sync.undecided import find_unknown_decided
 from gestore_sync.watching import get_watched
 
 
@@ -47,7 +48,7 @@ def find_unknown_names() -> list[tuple[str, str]]:
             load_adapter(path)
         except WrongSetting as error:
             found.append((str(error), "Write the dotted path of a subclass of gestore_sync.adapters.Adapter."))
-    return found
+    return found + find_unknown_decided()
 
 
 def find_wrong_skips() -> list[tuple[str, str]]:
@@ -108,7 +109,7 @@ def check_bucket() -> list[checks.CheckMessage]:
     return []
 
 
-@checks.register("gestore_sync")
+@checks.register("gestore_sync", "gestore_sync_settings")
 def check_settings(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
     """``GESTORE_SYNC`` (E001, names in it E003), ``SYNCHRO_REMOTE`` (E002), ``SYNCHRO_SKIP`` (E004),
     ``SYNCHRO_MODELS`` (E005), triggers (E006, W002), django-dbsettings (W001), ``GESTORE_BUCKET_NAME`` (W003)."""

@@ -77,6 +77,7 @@ OPTIONS: dict[str, Option] = {
     "REFER": Option((), 'a list of links, "app.Model.field"', _is_names),
     "IGNORE": Option((), 'a list of links and models, "app.Model.field" or "app.Model"', _is_names),
     "STOP": Option((), 'a list of models, "app.Model"', _is_names),
+    "DECIDED": Option((), 'a list of fields and models, "app.Model.field" or "app.Model"', _is_names),
     "REACH": Option("owned", '"owned" or "connected"', lambda value: value in REACHES),
     "IDENTITY": Option({}, 'a dictionary {"app.Model": ["field", …]}', _is_fields_by_model),
     "SIGNALS": Option("raw", '"raw", "save", "none", or a dictionary of those by "app.Model" and "*"', _is_signals),

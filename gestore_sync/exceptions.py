@@ -76,6 +76,10 @@ class UnreadableValue(GestoreSyncError):
         self.using = using
 
 
+class NotVerified(GestoreSyncError):
+    """A push is done, and what it has written could not be compared with the source."""
+
+
 class NotArrived(GestoreSyncError):
     """The target does not have all that a move would delete at the source; nothing was deleted."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -150,3 +150,10 @@ def settle_deleted_there(changes: Changes, store: MappingStore, policy: str) -> 
         if conflict.resolved == REMOTE and conflict.ref is not None:
             del changes.saved[conflict.ref.model][conflict.ref.pk]
     return conflicts
+
+
+def iter_open(conflicts: Iterable[Conflict]) -> Iterator[tuple[Ref, dict[str, Any]]]:
+    """The objects whose conflict no policy resolves."""
+    for conflict in conflicts:
+        if conflict.resolved is None and conflict.ref is not None:
+            yield conflict.ref, conflict.as_dict()

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from gestore_sync.changelog import get_pending, has_log
 from gestore_sync.deleting import Confirm, Deletion
+from gestore_sync.differing import Differences, Found, fill
 from gestore_sync.dooming import DeletionPlan
 from gestore_sync.exceptions import NotArrived
 from gestore_sync.generic import get_type_ids
@@ -19,12 +20,13 @@ from gestore_sync.ledger import note_settled
 from gestore_sync.links import LinkGraph
 from gestore_sync.mappings import MappingStore
 from gestore_sync.models import ChangeLog
-from gestore_sync.plan import Report
+from gestore_sync.plan import Account, Report
 from gestore_sync.planner import Planner
 from gestore_sync.pushing import Push
 from gestore_sync.reading import KEYS_PER_QUERY, get_queryset, match
 from gestore_sync.refs import NEW, UNKNOWN, Ref, dump_pk, iter_chunks
 from gestore_sync.transactions import read_snapshot
+from gestore_sync.verifying import iter_failures
 
 SHOWN = 5
 
@@ -47,11 +49,15 @@ class Departure(Deletion):
             self._last_entry = get_queryset(ChangeLog, self.using).aggregate(last=Max("pk"))["last"] or 0
 
     def _check_arrived(self, plan: DeletionPlan) -> None:
-        """Raise :class:`NotArrived` unless a push has nothing left to do and the target has every row that goes."""
+        """Raise :class:`NotArrived` unless the target has what was pushed as it is here, and every row that goes."""
         with read_snapshot(self.push.target):
-            planner = self.push.make_planner(MappingStore(self.using, self.push.target))
-            planner.plan.close()
-            doubts = [*iter_differences(planner), *iter_missing(plan, planner)][: SHOWN + 1]
+            comparer = self.push.make_comparer(MappingStore(self.using, self.push.target), Account())
+            comparer.plan.close()
+            found = Differences()
+            fill(found, comparer.compare(Found()), self.using, self.push.target)
+            conflicts = [conflict["reason"] for conflict in comparer.plan.report.get_unresolved()]
+            wrong = [failure["reason"] for failure in iter_failures(found, self.push.target)]
+            doubts = [*wrong, *conflicts, *iter_missing(plan, comparer)][: SHOWN + 1]
         if doubts:
             more = " …" if len(doubts) > SHOWN else ""
             raise NotArrived(
@@ -73,16 +79,6 @@ class Departure(Deletion):
                 ids.update(of_model.values_list("pk", flat=True))
         if ids:
             note_settled(MappingStore(self.using, self.push.target), sorted(ids))
-
-
-def iter_differences(planner: Planner) -> Iterator[str]:
-    """What a push would still do, or leave different."""
-    report = planner.plan.report
-    for name in ("created", "updated", "deleted", "skipped"):
-        for label, number in sorted(getattr(report, name).items()):
-            yield f"{number:,} {label} would be {name} by another push."
-    for conflict in report.get_unresolved():
-        yield conflict["reason"]
 
 
 def iter_missing(plan: DeletionPlan, planner: Planner) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 from django.db.models import Model
 
 from gestore_sync.locations import hide_password
-from gestore_sync.refs import Key, Ref
+from gestore_sync.refs import Key, Ref, make_key_list, make_key_set
 
 SPOOL_SIZE = 8 * 1024 * 1024
 
@@ -159,7 +159,7 @@ class Report:
     and were not followed. ``why``: by model, how many objects came through each link. ``left_behind``: by model of
     referred objects that are created, the rows that hang on them and stay. Of an export: ``exported`` counts what is
     in the bundle, ``files`` the stored files; ``location`` is where it went, ``document`` its text if it is only shown.
-    ``moved``: what a move deleted at the source.
+    ``moved``: what a move deleted at the source. ``verification``: what a comparison after the push found, by kind.
     """
 
     COUNTS: ClassVar[tuple[str, ...]] = ("created", "updated", "unchanged", "matched", "deleted", "skipped")
@@ -182,6 +182,7 @@ class Report:
     location: str = ""
     document: str = ""
     message: str = ""
+    verification: dict[str, list[dict[str, Any]]] | None = None
 
     def get_unresolved(self) -> list[dict[str, Any]]:
         """The conflicts that no policy resolved."""
@@ -197,9 +198,35 @@ class Report:
         for name in ("exported", "moved", "files", "document"):
             if getattr(self, name):
                 result[name] = getattr(self, name)
+        if self.verification is not None:
+            result.update(self.verification)
         if self.location:
             result["location"] = hide_password(self.location)
         return result
+
+
+@dataclass
+class Account:
+    """What a comparison after a run has to know of it, in a few bytes an object.
+
+    ``kept``: by model and names of fields, the objects in which the target's values stay though they differ. ``gone``:
+    the keys of the rows of the target that are deleted.
+    """
+
+    kept: dict[tuple[type[Model], tuple[str, ...]], Any] = field(default_factory=dict)
+    gone: dict[type[Model], Any] = field(default_factory=dict)
+
+    def note_kept(self, ref: Ref, names: tuple[str, ...]) -> None:
+        """Note that the target's values of these fields stay."""
+        keys = self.kept.get((ref.model, names))
+        if keys is None:
+            keys = self.kept[ref.model, names] = make_key_set(ref.model)
+        keys.add(ref.pk)
+
+    def is_kept(self, ref: Ref, name: str) -> bool:
+        """Whether the target's value of this field stays."""
+        kept = self.kept.items()
+        return any(model is ref.model and name in names and ref.pk in keys for (model, names), keys in kept)
 
 
 @dataclass
@@ -210,7 +237,7 @@ class Plan:
     ``removals``. ``models`` is the order in which models are written; ``deferred`` names optional links that are
     written after both rows exist; ``places`` are tree nodes that move among their siblings. ``undecided``: objects
     of the source with a conflict that no policy resolves, as the report has it; ``waiting``: objects that point to one
-    that must not be written, and why.
+    that must not be written, and why. ``account``: what is kept of it for a comparison afterwards.
     """
 
     report: Report = field(default_factory=Report)
@@ -224,6 +251,7 @@ class Plan:
     places: dict[type[Model], set[Key]] = field(default_factory=dict)
     undecided: list[tuple[Ref, dict[str, Any]]] = field(default_factory=list)
     waiting: dict[Ref, str] = field(default_factory=dict)
+    account: Account = field(default_factory=Account)
 
     def get_spools(self) -> tuple[Spool, ...]:
         """The operations, in the order in which they are applied."""
@@ -240,6 +268,11 @@ class Plan:
             self.report.conflicts.append(shown)
             if conflict.resolved is None and conflict.ref is not None:
                 self.undecided.append((conflict.ref, shown))
+
+    def remove(self, model: type[Model], keys: list[Key]) -> None:
+        """Delete these rows of the target."""
+        self.removals.add(Delete(model._meta.label, keys))
+        self.account.gone.setdefault(model, make_key_list(model)).extend(keys)
 
     def close(self) -> None:
         """Give temporary files back."""

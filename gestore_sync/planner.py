@@ -261,6 +261,8 @@ class Planner:
 
     def _count(self, layout: Layout, key: Key, decision: Decision, mine: Sequence[Any], row: tuple[Any, ...]) -> None:
         report, label = self.plan.report, layout.model._meta.label
+        if decision.kept:
+            self.plan.account.note_kept(Ref(layout.model, key), tuple(layout.names[number] for number in decision.kept))
         if decision.write or key in self.plan.places.get(layout.model, ()):
             report.updated[label] += 1
         elif decision.kept:

@@ -10,13 +10,14 @@ from django.db import connections
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from gestore_sync.differing import Comparer
 from gestore_sync.exceptions import UnresolvedConflicts, WriteFailed
 from gestore_sync.executor import Executor
 from gestore_sync.links import LinkGraph
 from gestore_sync.mappings import MappingStore, has_tables
 from gestore_sync.models import SyncRun
 from gestore_sync.origins import make_own_origin
-from gestore_sync.plan import Report
+from gestore_sync.plan import Account, Report
 from gestore_sync.planner import Planner
 from gestore_sync.progress import Progress
 from gestore_sync.refs import Ref
@@ -49,6 +50,7 @@ class Push:
         self.on_conflict = on_conflict
         self.prune = prune
         self.progress = progress
+        self.account = Account()
 
     def plan(self) -> Report:
         """What would be done. Writes nothing, sequences included."""
@@ -115,10 +117,6 @@ class Push:
         """The plan of a push, and who made it, in the open transactions."""
         return self._plan_subgraph(store, self._walk())
 
-    def walk_checked(self) -> Subgraph:
-        """What belongs to the roots. Raises :class:`SchemaMismatch` where the target has no tables for it."""
-        return self.check(self._walk())
-
     def check(self, subgraph: Subgraph) -> Subgraph:
         """The same, as far as the target has tables. Raises :class:`SchemaMismatch` where it lacks a needed one."""
         subgraph.forget_looked_up(connections[self.target].introspection.table_names())
@@ -140,7 +138,24 @@ class Push:
         except BaseException:
             planner.plan.close()
             raise
+        self.account = planner.plan.account
         return planner
+
+    def make_comparer(self, store: MappingStore, account: Account | None = None) -> Comparer:
+        """What compares what a run sends, in the open transactions; after the run with its ``account``."""
+        return Comparer(
+            self.check(self._walk_sent()),
+            self.target,
+            store,
+            on_conflict=self.on_conflict,
+            prune=self.prune,
+            progress=self.progress,
+            account=account,
+        )
+
+    def _walk_sent(self) -> Subgraph:
+        """What a run sends, for a comparison."""
+        return self._walk()
 
 
 def get_message(*, written: bool) -> str:

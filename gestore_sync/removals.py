@@ -22,7 +22,7 @@ from gestore_sync.links import TREE, Link, Relation
 from gestore_sync.locators import get_readers
 from gestore_sync.mappings import MappingStore, Sent
 from gestore_sync.ordering import get_links, sort_models
-from gestore_sync.plan import Conflict, Delete, Detach, Plan
+from gestore_sync.plan import Conflict, Detach, Plan
 from gestore_sync.reading import find_existing, iter_composite_pointing, iter_pointing, iter_rows
 from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, get_table, make_key_set
 from gestore_sync.schema import check_schema
@@ -293,5 +293,5 @@ class Removals:
         links = get_links(self._graph, deleted)
         for model in reversed(sort_models(deleted, links, lambda link: int(link.required))):
             if self.deleted[model]:
-                plan.removals.add(Delete(model._meta.label, list(self.deleted[model])))
+                plan.remove(model, list(self.deleted[model]))
                 plan.report.deleted[model._meta.label] += len(self.deleted[model])

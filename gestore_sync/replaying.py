@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
 from typing import Any
@@ -23,7 +23,7 @@ from gestore_sync.exceptions import (
 from gestore_sync.executor import Executor
 from gestore_sync.failures import Refused, first_line, read_natural_keys
 from gestore_sync.fields import now
-from gestore_sync.gathering import find_looked_up, find_members_of_new, limit_to, settle_deleted_there
+from gestore_sync.gathering import find_looked_up, find_members_of_new, iter_open, limit_to, settle_deleted_there
 from gestore_sync.ledger import announce, close_cut_run, close_run, find_cut_run, get_ids, make_ranges, record_run
 from gestore_sync.mappings import MappingStore
 from gestore_sync.plan import Conflict, Failure, Report
@@ -32,6 +32,7 @@ from gestore_sync.pushing import Push, describe_conflicts, describe_left, get_me
 from gestore_sync.recording import NewEntry
 from gestore_sync.refs import Key, Ref
 from gestore_sync.squashing import Changes, squash
+from gestore_sync.subgraph import Subgraph
 from gestore_sync.tombstones import Tombstones
 from gestore_sync.transactions import check_transactions
 from gestore_sync.walker import Walker
@@ -213,6 +214,13 @@ class Replay(Push):
             planner.plan.close()
 
     def _plan_changes(self, store: MappingStore) -> Planner:
+        subgraph, options = self._walk_changes()
+        return self._plan_subgraph(store, subgraph, **options)
+
+    def _walk_sent(self) -> Subgraph:
+        return self._walk_changes()[0]
+
+    def _walk_changes(self) -> tuple[Subgraph, dict[str, Any]]:
         walker = Walker(self.graph, replace(self.scope, closed=True, connected=False), self.progress.advance)
         for ref, reason in self._barred.items():
             walker.subgraph.barred.setdefault(ref.model, {})[ref.pk] = reason
@@ -222,8 +230,7 @@ class Replay(Push):
         saved: Mapping[type[Model], Mapping[Key, Any]] = changes.saved
         subgraph = walker.walk_changes(saved, find_looked_up(deleted, removed, self.graph))
         tombstones = Tombstones(self.graph, deletions=deleted, removed=removed)
-        options = {"tombstones": tombstones, "find_date": changes.find_date, "tolerant": not self.strict}
-        return self._plan_subgraph(store, subgraph, **options)
+        return subgraph, {"tombstones": tombstones, "find_date": changes.find_date, "tolerant": not self.strict}
 
     def _add_members(self, planner: Planner) -> bool:
         """Take in the many-to-many members of objects that are created, logged or not; whether there are any."""
@@ -288,10 +295,3 @@ class Replay(Push):
         for ref in self._changes.gone:
             report.skipped[ref.model._meta.label] += 1
         report.skipped = +report.skipped
-
-
-def iter_open(conflicts: Iterable[Conflict]) -> Iterator[tuple[Ref, dict[str, Any]]]:
-    """The objects whose conflict no policy resolves."""
-    for conflict in conflicts:
-        if conflict.resolved is None and conflict.ref is not None:
-            yield conflict.ref, conflict.as_dict()

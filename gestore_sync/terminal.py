@@ -19,6 +19,7 @@ from gestore_sync.locations import hide_password
 from gestore_sync.plan import Report
 from gestore_sync.progress import Progress
 from gestore_sync.subgraph import CHANGED, ROOT
+from gestore_sync.verifying import iter_verification_notes
 
 PAGE_WIDTH = 240
 """How wide tables may be in files and pipes, so that no name is cut."""
@@ -175,12 +176,16 @@ def iter_notes(report: Report) -> Iterator[str]:
     if more > 0:
         text = ngettext("… and %(number)s more conflict.", "… and %(number)s more conflicts.", more)
         yield text % {"number": f"{more:,}"}
-    for failure in report.failures:
+    yield from iter_verification_notes(report)
+    for failure in report.failures[:SHOWN]:
         natural_key = f" {failure['natural_key']}" if failure["natural_key"] else ""
         yield _("Failed: %(object)s: %(reason)s") % {
             "object": f"{failure['model']}.{failure['pk']}{natural_key}",
             "reason": failure["reason"],
         }
+    if (more := len(report.failures) - SHOWN) > 0:
+        text = ngettext("… and %(number)s more failure.", "… and %(number)s more failures.", more)
+        yield text % {"number": f"{more:,}"}
 
 
 def iter_conflict_lines(conflict: Mapping[str, Any]) -> Iterator[str]:
@@ -217,7 +222,7 @@ def write_differences(found: Differences, stream: Any, form: str) -> None:
         write_report(found, stream, form)
         return
     console = Console(file=stream, soft_wrap=True, highlight=False)
-    counts = {kind: Counter(item["model"] for item in getattr(found, kind)) for kind in KINDS}
+    counts = {kind: found.totals.get(kind, Counter()) for kind in KINDS}
     labels = sorted({label for of_kind in counts.values() for label in of_kind})
     if labels:
         table = Table(box=None, pad_edge=False, header_style="bold")

@@ -70,3 +70,14 @@ DBSETTINGS_USE_SITES = False
 
 SYNCHRO_REMOTE = "remote"
 SYNCHRO_MODELS = ("campus",)
+
+# These links survive what they point to. What an organization or a person leaves behind stays where it is, and a
+# course's featured lesson is one of its own.
+GESTORE_SYNC = {
+    "DECIDED": (
+        "campus.AuditEntry.organization",
+        "campus.Comment.author",
+        "campus.Course.featured_lesson",
+        "campus.Person.home_organization",
+    ),
+}

@@ -41,6 +41,7 @@ INSTALLED_APPS = [
     "tests.pgkinds",
     "tests.policies",
     "tests.trees",
+    "tests.vault",
 ]
 
 MIDDLEWARE = [

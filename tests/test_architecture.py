@@ -73,7 +73,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("inserting",),
     ("executor",),  # plan → rows
     ("gathering", "ledger", "pushing"),  # what changes need; what both sides know of runs; a push of roots
-    ("replaying", "resetting"),  # a push of the change log
+    ("replaying", "resetting", "verifying"),  # a push of the change log; has a push brought everything
     ("reconciling", "naming"),
     ("overview",),
     ("starting",),  # the objects that were named
@@ -87,6 +87,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("deleting",),
     ("moving",),  # a push, and a deletion of what has arrived
     ("api", "terminal"),  # the front door; how it is shown
+    ("undecided",),  # what nobody has decided in the settings
     ("checks", "exportadmin", "management.options", "migrations.*", "views"),
     ("apps", "management.commands.*", "", "admin", "urls"),
     ("core",),  # the package under the name that django-synchro's users know

@@ -229,6 +229,25 @@ print(subgraph.count(), 0, peak() - before)
 )
 
 
+DIFF = (
+    PEAK
+    + """
+
+import django
+
+django.setup()
+
+from gestore_sync import api
+
+
+api.diff_objects(["policies.Depot.1"])
+before = peak()
+found = api.diff_objects(["policies.Depot.2"])
+print(found.count("missing"), found.count("different"), peak() - before)
+"""
+)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with settings and two migrated databases."""
@@ -293,3 +312,27 @@ def test_memory_does_not_grow_with_the_size_of_rows(folder: Path) -> None:
         assert parcels == 20_000
 
     assert added[5_000] - added[1] < 30  # the rows are 100 megabytes
+
+
+@pytest.mark.heavy
+def test_a_comparison_where_a_million_rows_are_missing_would_add_less_than_250_megabytes(folder: Path) -> None:
+    fill(folder, parcels=100_000)
+    few, _, small = measure(folder, DIFF)
+    fill(folder, parcels=160_000)
+
+    many, _, large = measure(folder, DIFF)
+
+    assert (few, many) == (100_001, 160_001)
+    assert large + (large - small) / (many - few) * (1_000_000 - many) < 250
+
+
+def test_the_values_that_differ_are_not_kept_in_memory(folder: Path) -> None:
+    fill(folder, parcels=12_000, length=5_000)
+    assert measure(folder, PUSH)[0] == 12_000
+    with closing(sqlite3.connect(folder / "remote.sqlite3")) as target, target:
+        target.execute("UPDATE policies_parcel SET text = text || 'y'")
+
+    _, different, added = measure(folder, DIFF)
+
+    assert different == 12_000
+    assert added < 100  # the values are 120 megabytes

@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
+from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
-from gestore_sync import api
+from gestore_sync import api, differing
 from gestore_sync.exceptions import UnknownObject
 from tests.conftest import Pair
 from tests.kinds.making import make
 from tests.policies.models import Article, Colour, Depot, Parcel
 from tests.policies.watching import Watch, pairings, read_only, unread
+from tests.test_bad_input import changed_settings
 
 ONE = pairings("postgresql-sqlite")
 Diff = Callable[..., Any]
@@ -204,4 +206,97 @@ def test_json_has_lists_instead_of_counts(watch: Watch, depot: Depot, capsys: py
         {"model": "policies.Parcel", "pk": str(parcel.pk), "natural_key": None, "fields": {}}
     ]
     assert document["extra"] == document["different"] == []
+    assert document["totals"] == {"missing": {"policies.Parcel": 1}, "extra": {}, "different": {}}
     assert "created" not in document
+
+
+@pytest.mark.parametrize("pair", ONE, indirect=True)
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_trouble_is_told_from_a_difference(
+    watch: Watch, depot: Depot, form: str, settings: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"policies.Depot.{depot.pk}"
+    arguments = ["--source", watch.source, "--remote", watch.target, "--format", form]
+
+    def end(*given: str) -> tuple[int, bool]:
+        """The exit code, and whether standard output has the error."""
+        with pytest.raises(CommandError) as caught:
+            call_command("diffobjects", *arguments, *given, skip_checks=False)
+        out = capsys.readouterr().out
+        return caught.value.returncode, bool(out) and bool(json.loads(out)["error"])
+
+    ends = [
+        end("policies.Depot.999999"),
+        end("nothing"),
+        end(name, "--remote", "nowhere"),
+        end(name, "--own", "no.l.x"),
+    ]
+    settings.GESTORE_SYNC = {"BATCH_SIZE": 0}
+    ends.append(end(name))
+
+    assert ends == [(2, form == "json")] * 5
+
+
+@pytest.mark.parametrize("pair", pairings("sqlite-postgresql", live=True), indirect=True)
+def test_a_database_that_is_away_is_trouble(pair: Pair) -> None:
+    watch = Watch(pair)
+    depot = make(Depot, watch.source, name="ours")
+
+    with changed_settings(watch.target, HOST="127.0.0.1", PORT="1"):
+        code = run(watch, f"policies.Depot.{depot.pk}", "--format", "json")
+
+    assert code == 2
+
+
+# Many differences
+
+
+@pytest.mark.parametrize("pair", ONE, indirect=True)
+def test_all_differences_are_counted_and_the_first_are_told(
+    watch: Watch, depot: Depot, diff: Diff, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(differing, "MAX_TOLD", 2)
+    for number in range(5):
+        make(Parcel, watch.source, depot=depot, text=f"new {number}")
+
+    found = diff(depot)
+    run(watch, f"policies.Depot.{depot.pk}")
+
+    assert len(found.missing) == 2
+    assert found.totals == {"missing": {"policies.Parcel": 5}}
+    assert found.message == "5 objects differ."
+    assert found.warnings == ["Only the first 2 of 5 objects are told (missing)."]
+    assert "Only the first 2 of 5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("pair", ONE, indirect=True)
+def test_long_values_are_cut_when_much_was_told(
+    watch: Watch, depot: Depot, diff: Diff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch.on_target(Depot).filter(name="ours").update(city="b" * 40)
+    watch.on_source(Depot).filter(name="ours").update(city="a" * 40)
+    whole = diff(depot).different[0]["fields"]["city"]
+    monkeypatch.setattr(differing, "ROOM", 10)
+    monkeypatch.setattr(differing, "CUT", 5)
+
+    cut = diff(depot).different[0]["fields"]["city"]
+
+    assert whole == ["a" * 40, "b" * 40]
+    assert cut == ["aaaaa… (40)", "bbbbb… (40)"]
+
+
+@pytest.mark.parametrize("pair", pairings("sqlite-sqlite", "postgresql-postgresql"), indirect=True)
+@pytest.mark.parametrize("size", [1, 2, 50])
+def test_the_size_of_batches_changes_no_difference(watch: Watch, depot: Depot, diff: Diff, size: int) -> None:
+    for number in range(3):
+        make(Parcel, watch.source, depot=depot, text=f"new {number}")
+        make(Parcel, watch.target, depot=watch.on_target(Depot).get(name="ours"), text="theirs")
+    watch.on_target(Parcel).filter(text="x").update(text="changed")
+    whole = diff(depot)
+
+    with override_settings(GESTORE_SYNC={"BATCH_SIZE": size}):
+        found = diff(depot)
+
+    assert [names(whole.missing), names(whole.extra)] == [names(found.missing), names(found.extra)]
+    assert whole.different == found.different
+    assert [len(found.missing), len(found.extra), len(found.different)] == [3, 3, 1]

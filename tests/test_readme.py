@@ -50,7 +50,8 @@ COMMANDS = [path.stem for path in (ROOT / "gestore_sync/management/commands").gl
 # What is read here is done on one campus site, in the order in which it stands in README.rst.
 STORY = (
     *("guide-sites", "guide-team", "guide-organization", "guide-scope", "settings-example", "settings-identity"),
-    *("conflict-push", "diff", "conflict-changes", "conflict-told", "prune-changes", "prune-push"),
+    *("settings-decided", "undecided"),
+    *("conflict-push", "diff", "verify", "conflict-changes", "conflict-told", "prune-changes", "prune-push"),
     *("settings-models", "not-logged", "log-changes", "log-send"),
     *("log-trouble", "log-trouble-told", "log-mended", "log-mended-sent", "checkpoint", "checkpoint-again"),
     *("report-json", "api", "overview", "adapter", "settings-import", "export", "import", "move", "delete"),
@@ -162,7 +163,7 @@ def play_settings(text: str) -> None:
     given: dict[str, Any] = {}
     exec(text, given)
     with override_settings(**{name: value for name, value in given.items() if name.isupper()}):
-        execute_from_command_line(["manage.py", "check", "--fail-level=WARNING"])
+        execute_from_command_line(["manage.py", "check", "--fail-level=WARNING", "--tag=gestore_sync_settings"])
         execute_from_command_line(["manage.py", "synchronize", "--root", "campus.Organization.1", "--dry-run"])
 
 
@@ -447,7 +448,7 @@ def test_every_method_of_an_adapter_is_named() -> None:
     "name",
     [
         *("settings-example", "settings-identity", "settings-models", "settings-triggers"),
-        *("settings-import", "settings-bucket", "settings-signing"),
+        *("settings-import", "settings-bucket", "settings-signing", "settings-decided"),
     ],
 )
 def test_the_examples_of_settings_are_right(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -853,7 +854,7 @@ def test_every_command_is_named_with_every_option_and_choice(command: str) -> No
 def test_no_option_is_named_that_does_not_exist() -> None:
     named = set(re.findall(r"--[a-z][a-z-]+", DOCUMENT.astext()))
     ours = {name for command in COMMANDS for action in find_actions(command) for name in action.option_strings}
-    of_others = {"--database", "--learners", "--organizations", "--first-organization"}
+    of_others = {"--tag", "--fail-level", "--database", "--learners", "--organizations", "--first-organization"}
 
     assert named - of_others <= ours
 

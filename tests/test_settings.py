@@ -22,6 +22,7 @@ WRONG_VALUES: dict[str, list[Any]] = {
     "REFER": ["campus.Course.tags", None, [1], {"campus.Course.tags": True}],
     "IGNORE": ["campus.Course.tags", None, [1], {"campus.Course.tags": True}],
     "STOP": ["campus.Person", None, [1], {"campus.Person": True}],
+    "DECIDED": ["campus.Course.tags", None, [1], {"campus.Course.tags": True}],
     "REACH": ["everything", "", None, ["owned"], True],
     "IDENTITY": [
         ["campus.Course"],
@@ -50,6 +51,7 @@ RIGHT_VALUES: dict[str, list[Any]] = {
     "REFER": [[], ("campus.Course.tags",), {"campus.Course.tags"}],
     "IGNORE": [[], ("campus.Course.tags", "campus.Person"), {"campus.Person"}],
     "STOP": [[], ("campus.Person",), frozenset({"campus.Person"})],
+    "DECIDED": [[], ("campus.Course.tags", "campus.Course.organization_id"), {"campus.Course"}],
     "REACH": ["owned", "connected"],
     "IDENTITY": [{}, {"campus.Course": ["organization", "code"]}, {"campus.Course": ("code",)}],
     "SIGNALS": ["raw", "save", "none", {}, {"*": "none", "campus.Course": "save"}],

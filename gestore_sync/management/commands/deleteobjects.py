@@ -19,7 +19,7 @@ from gestore_sync.terminal import make_progress, write_report
 class Command(BaseCommand):
     help = "Delete objects with everything that belongs to them, in one transaction, and nothing else."
     # Other checks may connect to databases, and end in a traceback where one is away.
-    requires_system_checks = ("gestore_sync",)
+    requires_system_checks = ("gestore_sync_settings",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("objects", nargs="+", metavar="OBJECT", help="app.Model.pk")

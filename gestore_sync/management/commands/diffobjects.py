@@ -3,7 +3,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser, SystemCheckError
 
 from gestore_sync import api
 from gestore_sync.exceptions import GestoreSyncError
@@ -15,7 +15,7 @@ IN_STEP, DIFFERS, TROUBLE = 0, 1, 2
 
 class Command(BaseCommand):
     help = "Compare objects with everything that belongs to them in two databases. Exit codes as diff(1)."
-    requires_system_checks = ("gestore_sync",)
+    requires_system_checks = ("gestore_sync_settings",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("objects", nargs="+", metavar="OBJECT", help="app.Model.pk")
@@ -24,6 +24,16 @@ class Command(BaseCommand):
         add_scope_options(parser, several=False)
         add_output_options(parser)
 
+    def execute(self, *args: Any, **options: Any) -> Any:
+        """Whatever goes wrong is trouble: 1 would say that the databases differ."""
+        try:
+            return super().execute(*args, **options)
+        except CommandError as error:
+            if isinstance(error, SystemCheckError):
+                write_report(None, self.stdout, options["format"], error=str(error))
+            error.returncode = TROUBLE
+            raise
+
     def handle(self, *args: Any, **options: Any) -> None:
         given = {name: options[name] for name in ("source", "remote")} | get_scope_options(options)
         progress = make_progress(self.stderr._out, wanted=options["progress"])
@@ -31,7 +41,7 @@ class Command(BaseCommand):
             found = api.diff_objects(options["objects"], progress=progress, **given)
         except GestoreSyncError as error:
             write_report(error.report, self.stdout, options["format"], error=str(error))
-            raise CommandError(str(error), returncode=TROUBLE) from error
+            raise CommandError(str(error)) from error
         write_differences(found, self.stdout, options["format"])
         if found.get_all() or found.conflicts:
             sys.exit(DIFFERS)

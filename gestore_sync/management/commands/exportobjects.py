@@ -12,7 +12,7 @@ from gestore_sync.terminal import make_progress, write_report
 
 class Command(BaseCommand):
     help = "Write objects with everything that belongs to them into a bundle."
-    requires_system_checks = ("gestore_sync",)
+    requires_system_checks = ("gestore_sync_settings",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("objects", nargs="*", metavar="OBJECT", help="app.Model.pk, or app.Model.field=value")

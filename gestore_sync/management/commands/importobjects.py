@@ -14,7 +14,7 @@ from gestore_sync.terminal import make_progress, write_report
 
 class Command(BaseCommand):
     help = "Take in the objects of a bundle: all or nothing."
-    requires_system_checks = ("gestore_sync",)
+    requires_system_checks = ("gestore_sync_settings",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("path", metavar="FILE_OR_URL")

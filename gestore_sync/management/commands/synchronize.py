@@ -20,7 +20,7 @@ from gestore_sync.terminal import make_progress, write_report
 class Command(BaseCommand):
     help = "Push what the change log of the LOCAL database holds to the REMOTE one, or objects with all that is theirs."
     # Other checks may connect to databases, and end in a traceback where one is away.
-    requires_system_checks = ("gestore_sync",)
+    requires_system_checks = ("gestore_sync_settings",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -47,6 +47,9 @@ class Command(BaseCommand):
             help="compare everything first, and log what no entry tells of",
         )
         parser.add_argument(
+            "--verify", action="store_true", help="compare afterwards what was sent; --move always does"
+        )
+        parser.add_argument(
             "--move", action="store_true", help="when the roots have arrived, delete them here, after a backup"
         )
         parser.add_argument(
@@ -58,7 +61,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         names = ("source", "remote", "on_conflict", "prune", "changes", "strict", "reconcile", "dry_run")
-        given = {name: options[name] for name in (*names, "move", "backup")}
+        given = {name: options[name] for name in (*names, "verify", "move", "backup")}
         given["confirm"] = make_confirmation(self, options, options["root"]) if options["move"] else None
         progress = make_progress(self.stderr._out, wanted=options["progress"])
         try:
