@@ -21,6 +21,7 @@ from gestore_sync.needs import REFERRED
 from gestore_sync.places import find_moved_nodes
 from gestore_sync.plan import Report
 from gestore_sync.planner import Planner
+from gestore_sync.policies import Policies
 from gestore_sync.progress import Progress
 from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, iter_chunks
 from gestore_sync.removals import Removals
@@ -68,7 +69,7 @@ class Comparer(Planner):
     """One comparison, in the open transactions of both sides."""
 
     def __init__(self, subgraph: Subgraph, target: str, store: MappingStore, progress: Progress) -> None:
-        super().__init__(subgraph, target, store, on_conflict=FAIL, progress=progress)
+        super().__init__(subgraph, target, store, on_conflict=Policies(FAIL), progress=progress)
         self.found: Found = {}
 
     def compare(self) -> Found:

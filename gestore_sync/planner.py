@@ -25,6 +25,7 @@ from gestore_sync.needs import REFERRED, spread_needs
 from gestore_sync.ordering import get_identity_links, get_links, sort_models
 from gestore_sync.places import find_moved_nodes
 from gestore_sync.plan import Change, Conflict, Create, Note, Plan, Update
+from gestore_sync.policies import Policies
 from gestore_sync.progress import Progress
 from gestore_sync.refs import NEW, Key, Ref, iter_chunks
 from gestore_sync.removals import Removals
@@ -46,7 +47,7 @@ class Planner:
         target: str,
         store: MappingStore,
         *,
-        on_conflict: str = "newer",
+        on_conflict: Policies = Policies(),  # noqa: B008 (it does not change)
         prune: bool = False,
         progress: Progress | None = None,
         tolerant: bool = False,

@@ -20,6 +20,7 @@ MAX_LINES = 300
 ROOMS: tuple[tuple[str, ...], ...] = (
     ("exceptions",),
     ("conf", "progress", "fields", "checkpoint"),
+    ("policies",),
     ("drafts",),
     ("locations", "signatures"),  # where files go; who wrote them
     ("buckets",),
