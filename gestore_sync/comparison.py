@@ -9,15 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gestore_sync.conf import FAIL, LOCAL, NEWER, POLICIES, REMOTE
+from gestore_sync.conf import FAIL, LOCAL, MERGED, NEWER, POLICIES, REMOTE
 from gestore_sync.digests import NAME_SIZE, find_changed, get_name_code, make_digest, split_digests
 from gestore_sync.layouts import Layout
 from gestore_sync.policies import Policies
 from gestore_sync.refs import NEW
 
 __all__ = ["FAIL", "LOCAL", "MERGED", "NEWER", "POLICIES", "REMOTE", "Decision", "decide"]
-
-MERGED = "merged"
 
 EMPTY = tuple(make_digest(value) for value in (None, "", 0, b"", "{}", "[]"))
 

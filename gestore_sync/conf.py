@@ -49,6 +49,7 @@ CAPTURES = (SIGNALS, TRIGGERS)
 REACHES = ("owned", "connected")
 NEWER, LOCAL, REMOTE, FAIL = "newer", "local", "remote", "fail"
 POLICIES = (NEWER, LOCAL, REMOTE, FAIL)
+MERGED = "merged"
 
 
 def _is_signals(value: Any) -> bool:

@@ -15,6 +15,7 @@ from gestore_sync.constraints import find_deferred
 from gestore_sync.deciding import Pair, decide_all, drop_known, find_barred, is_noted
 from gestore_sync.failures import read_natural_keys
 from gestore_sync.journal import Journal
+from gestore_sync.keeping import plan_kept
 from gestore_sync.layouts import Layout, get_batch_size
 from gestore_sync.linkedvalues import iter_linked_values
 from gestore_sync.locators import describe_matched
@@ -118,13 +119,7 @@ class Planner:
         for model in order:
             self._plan_model(model)
         removals = self.removals = Removals(
-            self.subgraph,
-            self.target,
-            self.store,
-            self.counterparts,
-            self.get_layout,
-            self.on_conflict,
-            self._times,
+            self.subgraph, self.target, self.store, self.counterparts, self.get_layout, self.on_conflict, self._times
         )
         if self.tombstones is not None:
             self.tombstones.find_unmapped(self.counterparts)
@@ -203,7 +198,9 @@ class Planner:
             if mapping is not None and mapping.mirrored and digests is not None:
                 digests = mirror_digests(layout, row, mine, digests)
             pairs[key] = Pair(mine, layout.get_values(theirs[target]), digests)
-        for key, decision in decide_all(layout, pairs, targets, self.on_conflict, self._times).items():
+        decisions = decide_all(layout, pairs, targets, self.on_conflict, self._times)
+        kept = plan_kept(self.plan, self.store, layout, rows, targets, pairs, decisions)
+        for key, decision in decisions.items():
             row, target, mapping = rows[key], targets[key], known.get(key)
             mine, digests = pairs[key].mine, pairs[key].digests
             created = bool(mapping and mapping.target == target and mapping.created)
@@ -213,7 +210,7 @@ class Planner:
                     values[key] = layout.get_values(theirs[target])[layout.names.index(name)]
             if decision.write:
                 updates.append(Change(row, target, decision.write, decision.digests, created))
-            elif not is_noted(mapping, target, digests, decision.digests):
+            elif key in kept or not is_noted(mapping, target, digests, decision.digests):
                 notes.append((key, target, created, decision.digests))
         self.plan.report.created[model._meta.label] += len(creates)
         if creates:

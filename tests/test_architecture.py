@@ -50,6 +50,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("bundles",),  # subgraph ⇄ file
     ("media", "staging"),  # stored files; the database of an import
     ("layouts", "origins", "parking", "failures"),
+    ("lostvalues",),
     ("writers.portable",),
     ("writers.*",),
     ("writers",),
@@ -65,13 +66,13 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("squashing", "deciding"),  # change log → changes; what becomes of rows on both sides
     ("needs", "places", "removals", "clashes", "references", "linkedvalues"),
     ("incoming",),  # who is who in an import
-    ("narration", "orphans"),
+    ("narration", "orphans", "keeping"),  # …; values that lose a conflict
     ("dooming",),  # what a deletion would do
     ("planner",),  # subgraph → plan
     ("differing",),  # two databases → differences
     ("exporting",),
     ("reservation", "sending", "trees"),
-    ("inserting",),
+    ("inserting", "rows"),
     ("executor",),  # plan → rows
     ("gathering", "ledger", "pushing"),  # what changes need; what both sides know of runs; a push of roots
     ("replaying", "resetting"),  # a push of the change log
@@ -101,7 +102,7 @@ WRITING = (
     *("staging", "intakes", "importplans", "media"),  # staged rows; stored files
     *("changelog", "checkpoint", "ledger", "runs", "querysets", "recording", "resetting"),  # our own tables
 )
-USING_WRITERS = (*WRITING, "deletionlog", "adapters.trees", "reservation", "journal")
+USING_WRITERS = (*WRITING, "rows", "keeping", "deletionlog", "adapters.trees", "reservation", "journal")
 
 # What commands are made of: whole modules, or single names.
 FRONT_DOOR = ("api", "conf", "exceptions", "management.options", "terminal")
