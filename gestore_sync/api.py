@@ -29,6 +29,7 @@ from gestore_sync.pushing import Push
 from gestore_sync.reconciling import find_missed, queue_missed
 from gestore_sync.replaying import Replay
 from gestore_sync.resetting import renew_origin, reset_synchro
+from gestore_sync.settlements import list_conflicts, resolve_conflicts
 from gestore_sync.starting import (
     Names,
     Objects,
@@ -49,8 +50,10 @@ __all__ = [
     "export_objects",
     "get_overview",
     "import_objects",
+    "list_conflicts",
     "renew_origin",
     "reset_synchro",
+    "resolve_conflicts",
     "synchronize",
 ]
 

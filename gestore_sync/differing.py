@@ -116,7 +116,9 @@ class Comparer(Planner):
     def _find_extra(self, order: Sequence[type[Model]]) -> None:
         """Rows of the target that hang on owned ones there, and what hangs on those."""
         times = Times(self.store, self.find_date)
-        removals = Removals(self.subgraph, self.target, self.store, self.counterparts, self.get_layout, self.on_conflict, times)
+        removals = Removals(
+            self.subgraph, self.target, self.store, self.counterparts, self.get_layout, self.on_conflict, times
+        )
         frontier: dict[type[Model], list[Key]] = {}
         for model in order:
             found = (self.counterparts.get(model, key) for key in self.subgraph.iter_keys(model, Role.OWN))

@@ -81,6 +81,8 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("starting",),  # the objects that were named
     ("receivers",),  # Django signals → change log
     ("deletionlog",),
+    ("settling",),  # values that lost a conflict, restored
+    ("settlements",),
     ("news",),
     ("reattaching",),  # links from outside that a restore sets again
     ("importplans", "retracing"),
@@ -102,7 +104,7 @@ WRITING = (
     *("staging", "intakes", "importplans", "media"),  # staged rows; stored files
     *("changelog", "checkpoint", "ledger", "runs", "querysets", "recording", "resetting"),  # our own tables
 )
-USING_WRITERS = (*WRITING, "rows", "keeping", "deletionlog", "adapters.trees", "reservation", "journal")
+USING_WRITERS = (*WRITING, "rows", "keeping", "settling", "deletionlog", "adapters.trees", "reservation", "journal")
 
 # What commands are made of: whole modules, or single names.
 FRONT_DOOR = ("api", "conf", "exceptions", "management.options", "terminal")
