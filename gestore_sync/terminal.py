@@ -20,6 +20,7 @@ from gestore_sync.plan import Report
 from gestore_sync.progress import Progress
 from gestore_sync.settlements import Settlement
 from gestore_sync.subgraph import CHANGED, ROOT
+from gestore_sync.valuekinds import dump_json
 
 PAGE_WIDTH = 240
 """How wide tables may be in files and pipes, so that no name is cut."""
@@ -242,8 +243,7 @@ def write_differences(found: Differences, stream: Any, form: str) -> None:
 def write_settlement(found: Settlement, stream: Any, form: str) -> None:
     """Print values that lost a conflict: a line for each field, with both sides and the one that was kept."""
     if form == "json":
-        text = json.dumps(found.as_dict(), default=str, ensure_ascii=False)
-        stream.write(text.encode("utf-8", "backslashreplace").decode())
+        stream.write(dump_json(found.as_dict()).encode("utf-8", "backslashreplace").decode())
         return
     console = Console(file=stream, soft_wrap=True, highlight=False)
     for conflict in found.conflicts[:SHOWN]:
@@ -251,5 +251,9 @@ def write_settlement(found: Settlement, stream: Any, form: str) -> None:
         named = f"{conflict['id']}: {conflict['model']}.{conflict['pk']}"
         console.print(f"{named} ({side}) {conflict['date']}", markup=False)
         for name, (mine, theirs) in conflict["fields"].items():
-            console.print(f"    {name}: {mine!r} | {theirs!r}", markup=False)
+            console.print(f"    {name}: {dump_json(mine)} | {dump_json(theirs)}", markup=False)
+    more = len(found.conflicts) - SHOWN
+    if more > 0:
+        text = ngettext("… and %(number)s more conflict.", "… and %(number)s more conflicts.", more)
+        console.print(text % {"number": f"{more:,}"}, markup=False)
     stream.write(found.message)

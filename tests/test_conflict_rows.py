@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Iterator
-from datetime import timedelta
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.test import override_settings
 from django.utils import timezone
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gestore_sync import api
 from gestore_sync.exceptions import NotRestored, UnresolvedConflicts, WrongSetting
+from gestore_sync.lostvalues import load_lost
 from gestore_sync.models import ChangeLog, Conflict, IdMapping, SyncRun
 from gestore_sync.policies import get_policies
 from tests.conftest import Pair
 from tests.kinds.making import make
+from tests.kinds.models import Values
+from tests.logged.sites import undone
 from tests.policies.models import Brand, Depot, Parcel, Remark, Truck, Vehicle
-from tests.policies.watching import CROSSED, Watch, pairings, watched
+from tests.policies.watching import CROSSED, Watch, execute, pairings, watched
 
 
 @pytest.fixture(params=pairings(*CROSSED))
@@ -180,7 +191,7 @@ def test_a_generic_key_is_decided_as_one() -> None:
 def test_a_field_is_named_with_the_model_that_has_it_in_its_table() -> None:
     with (
         override_settings(GESTORE_SYNC={"CONFLICTS": {"policies.Truck.name": "remote"}}),
-        pytest.raises(WrongSetting, match="is a field of policies.Vehicle"),
+        pytest.raises(WrongSetting, match=r"is a field of policies\.Vehicle"),
     ):
         get_policies()
     with override_settings(GESTORE_SYNC={"CONFLICTS": {"policies.Vehicle.name": "remote"}}):
@@ -367,7 +378,7 @@ def test_a_link_to_what_is_gone_is_refused(watch: Watch, depot: Depot) -> None:
     theirs.delete()
     (row,) = kept(watch.target)
 
-    with pytest.raises(NotRestored, match="'brand' to policies.Brand .* gone"):
+    with pytest.raises(NotRestored, match=r"'brand' to policies\.Brand .* gone"):
         resolve(watch, row, "remote")
 
 
@@ -404,6 +415,17 @@ def test_a_restored_value_is_news_of_the_target(watch: Watch, depot: Depot) -> N
     assert [entry.action for entry in entries] == [2]
 
 
+@contextmanager
+def without_our_tables(using: str) -> Iterator[None]:
+    """Let a database have none of our tables in the block."""
+    tables = [model._meta.db_table for model in (Conflict, IdMapping)]
+    execute(using, *(f"ALTER TABLE {table} RENAME TO {table}_away" for table in tables))
+    try:
+        yield
+    finally:
+        execute(using, *(f"ALTER TABLE {table}_away RENAME TO {table}" for table in tables))
+
+
 @pytest.mark.parametrize("side", ["local", "remote"])
 def test_conflicts_are_kept_at_the_source_where_the_target_has_no_tables_of_ours(watch: Watch, side: str) -> None:
     for model in (Conflict, IdMapping, SyncRun):
@@ -423,22 +445,153 @@ def test_conflicts_are_kept_at_the_source_where_the_target_has_no_tables_of_ours
         assert watch.synchronize(depot, on_conflict="fail").conflicts == []
 
 
-class without_our_tables:
-    """Let a database have none of our tables in the block."""
+# Values are exact
 
-    def __init__(self, using: str) -> None:
-        self.using = using
-        self.tables = [model._meta.db_table for model in (Conflict, IdMapping)]
 
-    def __enter__(self) -> None:
-        self._rename("", "_away")
+EXACT: dict[str, tuple[Any, Any]] = {
+    "boolean": (True, False),
+    "big": (2**63 - 1, -(2**63)),
+    "decimal": (Decimal("1.1000000000"), Decimal("-1234.0000000001")),
+    "real": (0.1, 1e300),
+    "text": ('<b>"quoted"</b>\n', "théirs \\ \u2603"),
+    "date": (date(2024, 2, 29), date(1, 1, 1)),
+    "moment": (datetime(2024, 2, 29, 12, 0, 0, 1, tzinfo=UTC), datetime(1999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)),
+    "duration": (timedelta(days=-1, microseconds=1), timedelta(days=400)),
+    "binary": (b"\x00\xff", b"theirs"),
+    "uuid": (UUID(int=1), UUID(int=2**128 - 1)),
+    "json": ({"a": [1, 1.5, None, True]}, [{"$text": "é\u2028"}]),
+}
 
-    def __exit__(self, *error: object) -> None:
-        self._rename("_away", "")
 
-    def _rename(self, before: str, after: str) -> None:
-        from django.db import connections
+@pytest.mark.parametrize("side", ["local", "remote"])
+def test_restored_values_are_what_they_were(watch: Watch, side: str) -> None:
+    source = make(Values, watch.source, mark="first")
+    watch.synchronize(source)
+    for at, rows in enumerate((watch.on_source(Values), watch.on_target(Values))):
+        rows.filter(mark="first").update(**{name: sides[at] for name, sides in EXACT.items()})
+    watch.synchronize(source, on_conflict="remote" if side == "local" else "local")
+    (row,) = kept(watch.target)
 
-        with connections[self.using].cursor() as cursor:
-            for table in self.tables:
-                cursor.execute(f"ALTER TABLE {table}{before} RENAME TO {table}{after}")
+    resolve(watch, row, side)
+
+    came = watch.on_target(Values).get(mark="first")
+    found = {name: getattr(came, name) for name in EXACT} | {"binary": bytes(came.binary)}
+    assert found == {name: sides[side == "remote"] for name, sides in EXACT.items()}
+    assert watch.synchronize(source, on_conflict="fail").message == "No changes since last synchronization."
+
+
+# The command
+
+
+def call(*arguments: str) -> tuple[str, str]:
+    """Return what the command prints on standard output, and its error."""
+    output = io.StringIO()
+    try:
+        call_command("resolveconflicts", *arguments, stdout=output, stderr=io.StringIO())
+    except CommandError as error:
+        return output.getvalue(), str(error)
+    return output.getvalue(), ""
+
+
+def test_the_command_lists_what_is_open_and_takes_a_side(watch: Watch, depot: Depot) -> None:
+    row = dispute(watch, depot, "local")
+    using = ("--database", watch.target, "--noinput", "--no-progress")
+
+    listed, _ = call(*using)
+    done, _ = call(str(row.pk), "--take", "remote", *using)
+    left, _ = call(*using)
+    every, _ = call("--all", *using)
+
+    assert f"{row.pk}: policies.Parcel.{row.target_pk} (local)" in listed
+    assert '    text: "ours" | "theirs"' in listed
+    assert listed.endswith("1 conflict is open.\n")
+    assert done.endswith("1 conflict is resolved.\n")
+    assert left == f"The database {watch.target!r} has no open conflicts.\n"
+    assert f"{row.pk}: policies.Parcel.{row.target_pk} (remote)" in every
+    assert arrived(watch) == ("theirs", 1)
+
+
+def test_json_is_one_object(watch: Watch, depot: Depot) -> None:
+    row = dispute(watch, depot, "local")
+
+    output, _ = call("--format", "json", "--database", watch.target)
+
+    document = json.loads(output)
+    assert document["message"] == "1 conflict is open."
+    [conflict] = document["conflicts"]
+    assert (conflict["id"], conflict["fields"], conflict["taken"]) == (row.pk, {"text": ["ours", "theirs"]}, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["7"], "has no conflict 7"),
+        (["7", "--take", "local"], "has no conflict 7"),
+        (["--take", "local"], "Name the conflicts"),
+        (["--database", "nowhere"], "no database 'nowhere'"),
+    ],
+)
+@pytest.mark.django_db
+def test_a_mistake_is_told_without_a_traceback(arguments: list[str], told: str) -> None:
+    output, error = call(*arguments, "--format", "json")
+
+    assert told in error
+    assert told in json.loads(output)["error"]
+
+
+def test_there_are_two_sides(watch: Watch, depot: Depot) -> None:
+    with pytest.raises(WrongSetting, match="'newer'"):
+        resolve(watch, dispute(watch, depot, "local"), "newer")
+
+
+# Whatever both sides change, and whatever decides
+
+
+FIELDS = ("text", "weight")  # the number stays: a row of which all has changed is another object
+VALUES = {"text": ["a", "b", "c"], "weight": [1, 2, 3]}
+edits = st.fixed_dictionaries({}, optional={name: st.sampled_from(VALUES[name]) for name in FIELDS})
+rules = st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, st.sampled_from(["newer", "local", "remote"])))
+steps = st.lists(st.tuples(edits, edits, rules, st.sampled_from(["newer", "local", "remote"])), min_size=1, max_size=4)
+
+
+@given(steps=steps)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_field_ends_as_its_policy_says_and_every_value_that_loses_is_kept_once(watch: Watch, steps: Any) -> None:
+    with ExitStack() as stack:
+        for using in (watch.source, watch.target):
+            stack.enter_context(undone(using))
+        depot = make(Depot, watch.source, name="ours")
+        mine = make(Parcel, watch.source, depot=depot, number="one", text="a", weight=1)
+        watch.push(depot)
+        theirs = watch.on_target(Parcel).get(depot__name="ours")
+        base = {name: getattr(mine, name) for name in FIELDS}
+        here, there = dict(base), dict(base)
+        expected: set[tuple[str, Any, Any, str]] = set()
+        for changed_here, changed_there, rule, otherwise in steps:
+            here, there = here | changed_here, there | changed_there
+            watch.on_source(Parcel).filter(pk=mine.pk).update(**here)
+            watch.on_target(Parcel).filter(pk=theirs.pk).update(**there)
+            for name in FIELDS:
+                policy = rule.get(name, otherwise)
+                is_mine, is_theirs = here[name] != base[name], there[name] != base[name]
+                if here[name] == there[name]:
+                    base[name] = here[name]
+                    continue
+                wins = (is_mine and not is_theirs) or (policy != "remote" and is_mine) or policy == "local"
+                if is_theirs and (is_mine or wins):
+                    expected.add((name, here[name], there[name], "local" if wins else "remote"))
+                if wins:
+                    base[name] = there[name] = here[name]
+            with policies(**rule):
+                watch.push(depot, on_conflict=otherwise)
+                watch.push_nothing(depot, on_conflict=otherwise)
+
+            found = watch.on_target(Parcel).values(*FIELDS).get(pk=theirs.pk)
+            assert found == there
+        lines = [
+            (name, lost.local, lost.remote, lost.resolved)
+            for row in kept(watch.target)
+            for name, lost in load_lost(row.fields).items()
+        ]
+        assert len(lines) == len(set(lines))
+        assert set(lines) == expected

@@ -50,7 +50,16 @@ COMMANDS = [path.stem for path in (ROOT / "gestore_sync/management/commands").gl
 # What is read here is done on one campus site, in the order in which it stands in README.rst.
 STORY = (
     *("guide-sites", "guide-team", "guide-organization", "guide-scope", "settings-example", "settings-identity"),
-    *("conflict-push", "diff", "conflict-changes", "conflict-told", "prune-changes", "prune-push"),
+    *(
+        "conflict-push",
+        "diff",
+        "conflict-changes",
+        "conflict-told",
+        "conflict-resolve",
+        "settings-conflicts",
+        "prune-changes",
+        "prune-push",
+    ),
     *("settings-models", "not-logged", "log-changes", "log-send"),
     *("log-trouble", "log-trouble-told", "log-mended", "log-mended-sent", "checkpoint", "checkpoint-again"),
     *("report-json", "api", "overview", "adapter", "settings-import", "export", "import", "move", "delete"),
