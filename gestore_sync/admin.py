@@ -14,12 +14,14 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.loader import render_to_string
 from django.urls import URLPattern, path
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
-from gestore_sync.models import ChangeLog, SyncRun
+from gestore_sync.lostvalues import load_lost
+from gestore_sync.models import SIDES, ChangeLog, Conflict, SyncRun
+from gestore_sync.valuekinds import dump_json
 from gestore_sync.views import PERMISSION, PROBLEM_TITLES, find_url, list_problems, sum_count, tabulate
 
 if TYPE_CHECKING:
@@ -159,6 +161,40 @@ class SyncRunAdmin(ReadOnlyAdmin):
     def readable_entries(self, run: SyncRun) -> str:
         ranges = [str(first) if first == last else f"{first}–{last}" for first, last in run.entries]
         return ", ".join(ranges) or self.get_empty_value_display()
+
+
+@admin.register(Conflict)
+class ConflictAdmin(ReadOnlyAdmin):
+    """Values that lost a conflict."""
+
+    list_display = ["date", "model", "target_pk", "field_names", "resolved", "taken", "remote"]
+    list_filter = [
+        ("taken", admin.EmptyFieldListFilter),
+        "resolved",
+        ("model", admin.AllValuesFieldListFilter),
+        ("remote", admin.AllValuesFieldListFilter),
+        "date",
+    ]
+    list_select_related = ["origin"]
+    search_fields = ["target_pk__exact", "source_pk__exact"]
+    search_help_text = _("The primary key of an object")
+    fields = [
+        *("date", "model", "target_pk", "source_pk", "origin", "remote", "run"),
+        *("value_table", "resolved", "taken", "taken_date"),
+    ]
+
+    @admin.display(description=_("fields"))
+    def field_names(self, conflict: Conflict) -> str:
+        return ", ".join(load_lost(conflict.fields))
+
+    @admin.display(description=_("values"))
+    def value_table(self, conflict: Conflict) -> SafeString:
+        lost = load_lost(conflict.fields)
+        lines = [(name, dump_json(of.local), dump_json(of.remote), of.resolved) for name, of in lost.items()]
+        titles = (_("field"), *(title for _side, title in SIDES), _("resolved"))
+        head = format_html_join("", "<th>{}</th>", ((title,) for title in titles))
+        body = format_html_join("", "<tr><th>{}</th><td>{}</td><td>{}</td><td>{}</td></tr>", lines)
+        return format_html("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>", head, body)
 
 
 class Synchronization(models.Model):

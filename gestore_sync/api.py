@@ -23,11 +23,13 @@ from gestore_sync.moving import move as move_objects
 from gestore_sync.naming import find_labels
 from gestore_sync.overview import Overview, get_overview
 from gestore_sync.plan import Report
+from gestore_sync.policies import get_policies
 from gestore_sync.progress import Progress
 from gestore_sync.pushing import Push
 from gestore_sync.reconciling import find_missed, queue_missed
 from gestore_sync.replaying import Replay
 from gestore_sync.resetting import renew_origin, reset_synchro
+from gestore_sync.settlements import list_conflicts, resolve_conflicts
 from gestore_sync.starting import (
     Names,
     Objects,
@@ -48,8 +50,10 @@ __all__ = [
     "export_objects",
     "get_overview",
     "import_objects",
+    "list_conflicts",
     "renew_origin",
     "reset_synchro",
+    "resolve_conflicts",
     "synchronize",
 ]
 
@@ -64,7 +68,7 @@ def synchronize(
     ignore: Names = (),
     stop: Names = (),
     reach: str | None = None,
-    on_conflict: str = "newer",
+    on_conflict: str | None = None,
     prune: bool = False,
     changes: bool = False,
     strict: bool = False,
@@ -81,7 +85,8 @@ def synchronize(
     ``roots``: instances, "app.Model.pk" or "app.Model.field=value" for a unique field; none means: what the change log
     holds. ``source`` and ``remote``: database aliases (default: "default" and ``SYNCHRO_REMOTE``). ``own``, ``refer``,
     ``ignore``: links, "app.Model.field"; ``ignore`` takes models too. ``stop``: models, "app.Model". ``reach``: "owned"
-    or "connected". ``on_conflict``: "newer", "local", "remote" or "fail". ``prune``: delete owned objects that this
+    or "connected". ``on_conflict``: "newer" (the default), "local", "remote" or "fail", for what no rule of
+    ``GESTORE_SYNC["CONFLICTS"]`` is about. ``prune``: delete owned objects that this
     source put there and no longer has. ``changes``: of the roots only what the change log holds. ``strict``: all of the
     change log or nothing. ``reconcile``: compare everything first, and log what no entry tells of. ``verify``: compare
     afterwards what was sent; what is not as it should be is a failure. ``move``: when the roots have arrived, delete
@@ -104,7 +109,7 @@ def synchronize(
     progress = progress or Progress()
     with explained(source, target, progress):
         graph, refs, scope = prepare_walk(source, roots, own=own, refer=refer, ignore=ignore, stop=stop, reach=reach)
-        options: dict[str, Any] = {"on_conflict": on_conflict, "prune": prune, "progress": progress}
+        options: dict[str, Any] = {"on_conflict": get_policies(on_conflict), "prune": prune, "progress": progress}
         missed = find_missed(graph, scope, target, **options) if reconcile else []
         if not dry_run:
             queue_missed(source, missed)
@@ -240,7 +245,7 @@ def delete_objects(
     roots = [objects] if isinstance(objects, (str, Model)) else objects
     if not roots:
         raise UnknownObject("Name the objects to delete, as app.Model.pk.")
-    check_options("newer", reach, is_log=False, prune=False)
+    check_options(None, reach, is_log=False, prune=False)
     progress = progress or Progress()
     with explained(database, database, progress):
         graph, refs, scope = prepare_walk(
@@ -285,9 +290,9 @@ def diff_objects(
     roots = [objects] if isinstance(objects, (str, Model)) else objects
     if not roots:
         raise UnknownObject("Name the objects to compare, as app.Model.pk.")
-    check_options("newer", reach, is_log=False, prune=False)
+    check_options(None, reach, is_log=False, prune=False)
     progress = progress or Progress()
     with explained(source, target, progress):
         graph, refs, scope = prepare_walk(source, roots, own=own, refer=refer, ignore=ignore, stop=stop, reach=reach)
-        push = Push(graph, scope, refs, target, on_conflict="newer", progress=progress)
+        push = Push(graph, scope, refs, target, on_conflict=get_policies(), progress=progress)
         return find_differences(push.make_comparer, source, target)

@@ -16,6 +16,7 @@ from gestore_sync.conf import find_setting_errors, get_option
 from gestore_sync.exceptions import WrongSetting
 from gestore_sync.identity import find_configured
 from gestore_sync.muting import is_wanted
+from gestore_sync.policies import iter_wrong_rules
 from gestore_sync.triggers import INSTALL_HINT, find_missing_extra
 from gestore_sync.undecided import find_unknown_decided
 from gestore_sync.watching import get_watched
@@ -43,6 +44,8 @@ def find_unknown_names() -> list[tuple[str, str]]:
             continue
         except WrongSetting as error:
             found.append((str(error), "Write the names of fields of the model."))
+    hint = 'Write "app.Model", or "app.Model.field" of the model that has the field in its own table.'
+    found += [(problem, hint) for problem in iter_wrong_rules()]
     for path in get_option("ADAPTERS"):
         try:
             load_adapter(path)

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gestore_sync.conf import FAIL, LOCAL, MERGED, NEWER, POLICIES, REMOTE
 from gestore_sync.digests import NAME_SIZE, find_changed, get_name_code, make_digest, split_digests
 from gestore_sync.layouts import Layout
+from gestore_sync.policies import Policies
 from gestore_sync.refs import NEW
 
-NEWER, LOCAL, REMOTE, MERGED, FAIL = "newer", "local", "remote", "merged", "fail"
-POLICIES = (NEWER, LOCAL, REMOTE, FAIL)
-
+__all__ = ["FAIL", "LOCAL", "MERGED", "NEWER", "POLICIES", "REMOTE", "Decision", "decide"]
 
 EMPTY = tuple(make_digest(value) for value in (None, "", 0, b"", "{}", "[]"))
 
@@ -23,52 +23,76 @@ EMPTY = tuple(make_digest(value) for value in (None, "", 0, b"", "{}", "[]"))
 @dataclass(frozen=True, slots=True)
 class Decision:
     """``write``: numbers of the columns that get the source's value; ``kept``: those where the target's stays though it
-    differs; ``disputed``: those that both sides changed; ``resolved``: how, or None where no policy decides.
+    differs; ``disputed``: those that both sides changed; ``lost``: those in which a side's change is given up;
+    ``resolved``: how, or None where no policy decides; ``newer``: whether the logs have a say.
     ``digests``: what the row's digests will be, without those of the columns in ``write``. ``known``: whether the sides
     were in step before."""
 
     write: tuple[int, ...] = ()
     kept: tuple[int, ...] = ()
     disputed: tuple[int, ...] = ()
+    lost: tuple[int, ...] = ()
     resolved: str | None = None
     digests: bytes = b""
     known: bool = True
+    newer: bool = False
 
 
-def decide(layout: Layout, mine: Sequence[Any], theirs: Sequence[Any], digests: bytes | None, policy: str) -> Decision:
+def decide(
+    layout: Layout,
+    mine: Sequence[Any],
+    theirs: Sequence[Any],
+    digests: bytes | None,
+    policies: Policies,
+    later: str = LOCAL,
+) -> Decision:
     """Compare the source's values, links rewritten, with the target's. ``digests``: what we last left there, if known.
 
-    ``policy`` is one of :data:`POLICIES`; ``newer`` lets the source win: the caller knows whether a log says otherwise.
+    ``later``: the side whose change is the later one, LOCAL or REMOTE, for ``newer``: the caller knows the logs.
     """
-    names = layout.names
     differing = layout.find_differing(mine, theirs)
     if not differing:
         return Decision(digests=layout.digest(mine))
+    names, asked = layout.names, policies.get_all(layout.model, layout.names)
     known = split_digests(digests or b"")
     write: list[int] = []
     kept: list[int] = []
     disputed: list[int] = []
-    only_mine = only_theirs = False
+    lost: list[int] = []
+    sides: set[str] = set()
+    only_mine = False
     for number in differing:
         base = known.get(get_name_code(names[number]))
         mine_changed = base is None or mine[number] is NEW or base != digest_value(layout, number, mine[number])
         theirs_changed = base is None or base != digest_value(layout, number, theirs[number])
+        policy = asked[number]
         if mine_changed and theirs_changed:
             disputed.append(number)
-            (kept if policy in (REMOTE, FAIL) else write).append(number)
+            lost.append(number)
+            (write if get_winner(policy, later) == LOCAL else kept).append(number)
         elif mine_changed:
             only_mine = True
             write.append(number)
         elif theirs_changed:
-            only_theirs = True
+            sides.add(LOCAL if policy == LOCAL else REMOTE)
             (write if policy == LOCAL else kept).append(number)
+            lost += [number] if policy == LOCAL else []
     resolved = None
-    if disputed and policy != FAIL:
-        resolved = REMOTE if policy == REMOTE else LOCAL
-    elif only_mine and only_theirs and not disputed:
-        resolved = LOCAL if policy == LOCAL else MERGED
+    if disputed:
+        winners = {get_winner(asked[number], later) for number in disputed}
+        resolved = None if None in winners else MERGED if len(winners) > 1 else winners.pop()
+    elif only_mine and sides:
+        resolved = LOCAL if sides == {LOCAL} else MERGED
     rest = make_kept_digests(layout, mine, known, write, kept)
-    return Decision(tuple(write), tuple(kept), tuple(disputed), resolved, rest, bool(known))
+    newer = any(asked[number] == NEWER for number in disputed)
+    return Decision(
+        tuple(write), tuple(kept), tuple(disputed), tuple(lost), resolved, rest, known=bool(known), newer=newer
+    )
+
+
+def get_winner(policy: str, later: str) -> str | None:
+    """The side whose value stands where both have changed it; None where that is not decided."""
+    return {NEWER: later, FAIL: None}.get(policy, policy)
 
 
 def digest_value(layout: Layout, number: int, value: Any) -> bytes:

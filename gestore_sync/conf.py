@@ -47,12 +47,21 @@ SIGNAL_MODES = ("raw", "save", "none")
 SIGNALS, TRIGGERS = "signals", "triggers"
 CAPTURES = (SIGNALS, TRIGGERS)
 REACHES = ("owned", "connected")
+NEWER, LOCAL, REMOTE, FAIL = "newer", "local", "remote", "fail"
+POLICIES = (NEWER, LOCAL, REMOTE, FAIL)
+MERGED = "merged"
 
 
 def _is_signals(value: Any) -> bool:
     if isinstance(value, Mapping):
         return all(isinstance(model, str) and mode in SIGNAL_MODES for model, mode in value.items())
     return value in SIGNAL_MODES
+
+
+def _is_policies(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(name, str) and policy in POLICIES for name, policy in value.items())
+    return value in POLICIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,11 @@ OPTIONS: dict[str, Option] = {
     "REACH": Option("owned", '"owned" or "connected"', lambda value: value in REACHES),
     "IDENTITY": Option({}, 'a dictionary {"app.Model": ["field", …]}', _is_fields_by_model),
     "SIGNALS": Option("raw", '"raw", "save", "none", or a dictionary of those by "app.Model" and "*"', _is_signals),
+    "CONFLICTS": Option(
+        {},
+        '"newer", "local", "remote", "fail", or a dictionary of those by "app.Model", "app.Model.field" and "*"',
+        _is_policies,
+    ),
     "ADAPTERS": Option((), "a list of dotted paths of Adapter classes", _is_names),
     "CAPTURE": Option(SIGNALS, '"signals" or "triggers"', lambda value: value in CAPTURES),
     "LOG_RETENTION": Option(timedelta(days=30), "a timedelta, or None to keep everything", _is_retention),

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 from django.db.models import Model
 
-from gestore_sync.comparison import NEWER, REMOTE, Decision, decide
+from gestore_sync.comparison import REMOTE, Decision, decide
 from gestore_sync.digests import split_digests
 from gestore_sync.layouts import Layout
 from gestore_sync.mappings import Mapping as IdMapping
 from gestore_sync.mappings import MappingStore
+from gestore_sync.policies import Policies
 from gestore_sync.refs import Key, Ref
 from gestore_sync.subgraph import Subgraph
 from gestore_sync.times import Times
@@ -26,14 +27,13 @@ class Pair(NamedTuple):
 
 
 def decide_all(
-    layout: Layout, pairs: Mapping[Key, Pair], targets: Mapping[Key, Key], policy: str, times: Times
+    layout: Layout, pairs: Mapping[Key, Pair], targets: Mapping[Key, Key], policies: Policies, times: Times
 ) -> dict[Key, Decision]:
     """By key of the source, what becomes of the rows. ``targets``: their keys on the target."""
-    found = {key: decide(layout, *pair, policy) for key, pair in pairs.items()}
-    if policy == NEWER:
-        disputed = {key: targets[key] for key, decision in found.items() if decision.disputed}
-        for key in times.find_newer(layout.model, disputed):
-            found[key] = decide(layout, *pairs[key], REMOTE)
+    found = {key: decide(layout, *pair, policies) for key, pair in pairs.items()}
+    doubtful = {key: targets[key] for key, decision in found.items() if decision.newer}
+    for key in times.find_newer(layout.model, doubtful) if doubtful else ():
+        found[key] = decide(layout, *pairs[key], policies, REMOTE)
     return found
 
 

@@ -84,6 +84,10 @@ class NotArrived(GestoreSyncError):
     """The target does not have all that a move would delete at the source; nothing was deleted."""
 
 
+class NotRestored(GestoreSyncError):
+    """A value that lost a conflict cannot be restored: the row has changed since, or cannot have it any more."""
+
+
 class BundleError(GestoreSyncError):
     """A file cannot be imported: it is no bundle, broken, of a newer format, or does not fit this project."""
 

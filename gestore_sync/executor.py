@@ -4,34 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from typing import Any, TypeAlias
+from typing import Any
 from uuid import UUID, uuid4
 
-from django.db import DatabaseError, connections, transaction
-from django.db.models import Field, Model
+from django.db import connections, transaction
+from django.db.models import Model
 from django.utils import timezone
 
-from gestore_sync.conf import get_signal_mode
-from gestore_sync.exceptions import GestoreSyncError, WriteFailed
+from gestore_sync.exceptions import WriteFailed
 from gestore_sync.failures import Attempts, Refused
 from gestore_sync.inserting import get_insert_fields
 from gestore_sync.journal import ADDITION, CHANGE, DELETION
+from gestore_sync.keeping import keep
 from gestore_sync.layouts import Layout
 from gestore_sync.origins import get_origin
 from gestore_sync.parking import iter_parkings
-from gestore_sync.plan import Attach, Change, Create, Delete, Detach, Note, Operation, Park, Plan, Release, Update
+from gestore_sync.plan import Attach, Change, Create, Delete, Detach, Keep, Note, Operation, Park, Plan, Release, Update
 from gestore_sync.planner import Planner
 from gestore_sync.progress import Progress
 from gestore_sync.refs import NEW, Key, Ref
 from gestore_sync.reservation import reserve_keys
+from gestore_sync.rows import Rows
 from gestore_sync.runs import insert_run
 from gestore_sync.sending import Sender
 from gestore_sync.translation import LOST
 from gestore_sync.trees import Trees
 from gestore_sync.writers import get_writer
-from gestore_sync.writers.saving import change, create, load_instances, make_instances
-
-AnyField: TypeAlias = "Field[Any, Any]"
 
 
 class Executor:
@@ -62,6 +60,7 @@ class Executor:
         self.writer = get_writer(self.target)
         self.sender = Sender(self.target, self.graph, tolerant=tolerant, guarded=guards_signals)
         self.attempts = Attempts(self.source, self.target, tolerant=tolerant)
+        self.rows = Rows(self.writer, self.sender, self.attempts)
         self._checks_early = checks_early
         self.journal = planner.make_journal()
         self.trees = Trees(planner.subgraph, self.target, self.counterparts, is_restore=not self.store.keeps)
@@ -74,6 +73,7 @@ class Executor:
         ``uuid``: the identity of the run; ``entries``: the ranges of the change log that it handles, if it is of that.
         """
         started = timezone.now()
+        self.uuid = uuid or uuid4()
         self._defer_constraints()
         self.store.origin = get_origin(self.store.place, self.store.uuid)
         for model in self.plan.models:
@@ -88,6 +88,7 @@ class Executor:
             Create: self._create,
             Update: self._update,
             Note: self._note,
+            Keep: self._keep,
             Detach: self._detach,
             Attach: self._attach,
             Delete: self._delete,
@@ -99,7 +100,7 @@ class Executor:
         self.trees.mend()
         self.journal.write()
         self.attempts.check_constraints()
-        insert_run(self.store, self.plan, started, uuid or uuid4(), entries)
+        insert_run(self.store, self.plan, started, self.uuid, entries)
 
     def _iter_operations(self) -> Iterator[Operation]:
         yield from self.plan.early
@@ -138,25 +139,11 @@ class Executor:
             if self.plan.deferred:
                 self._defer(layout, row[0], target, values)
             rows.append([*values[: len(layout.columns)], *fill(target)])
-        self._insert(model, [row[0] for row in operation.rows], fields, rows)
+        self.rows.insert(model, [row[0] for row in operation.rows], fields, rows)
         self.store.forget(model, [target for _, target, _, _ in notes])
         self._note(Note(operation.label, notes))
         self.journal.note(model, [(target, key) for key, target, _, _ in notes], ADDITION)
         self.progress.advance(len(rows))
-
-    def _insert(self, model: type[Model], keys: list[Key], fields: list[AnyField], rows: list[list[Any]]) -> None:
-        names = [field.attname for field in fields]
-
-        def make() -> list[Model]:
-            return make_instances(model, self.target, [dict(zip(names, row, strict=True)) for row in rows])
-
-        def write() -> None:
-            self.attempts.write(model, keys, rows, lambda some: self.writer.insert(model, fields, some))
-
-        if get_signal_mode(model._meta.label) == "save":
-            self._each(model, keys, make(), create)
-        else:
-            self.sender.around_save(model, make, write, created=True)
 
     def _update(self, operation: Update | Release) -> None:
         model = self._models[operation.label]
@@ -180,46 +167,10 @@ class Executor:
             self.progress.advance(len(operation.rows))
 
     def _write_changes(self, layout: Layout, numbers: list[int], changes: list[tuple[Change, list[Any]]]) -> None:
-        model = layout.model
         fields = [layout.columns[number].field for number in numbers]
         keys = [changed.row[0] for changed, _ in changes]
         rows = [(changed.target, [values[number] for number in numbers]) for changed, values in changes]
-        names = [field.attname for field in fields]
-
-        def make() -> list[Model]:
-            wanted = [(target, dict(zip(names, values, strict=True))) for target, values in rows]
-            return load_instances(model, self.target, wanted)
-
-        def write() -> None:
-            self.attempts.write(model, keys, rows, lambda some: self.writer.update(model, fields, some))
-
-        if get_signal_mode(model._meta.label) == "save":
-            self._each(model, keys, make(), change)
-        else:
-            self.sender.around_save(model, make, write, created=False)
-
-    def _each(
-        self,
-        model: type[Model],
-        keys: Sequence[Key],
-        instances: Sequence[Model],
-        save: Callable[[Model, str], None],
-    ) -> None:
-        """Save object by object; what a ``save()`` raises is told with the object's name."""
-
-        def write(some: Sequence[Model]) -> None:
-            try:
-                save(some[0], self.target)
-            except (DatabaseError, GestoreSyncError):
-                raise
-            except Exception as error:
-                raise WriteFailed(
-                    f"save() failed for {Ref(model, some[0].pk)} of the target {self.target!r}: "
-                    f"{type(error).__name__}: {error}. Nothing was written."
-                ) from error
-
-        for key, instance in zip(keys, instances, strict=True):
-            self.attempts.write(model, [key], [instance], write)
+        self.rows.update(layout.model, keys, fields, rows)
 
     # Links that are written after both rows exist
 
@@ -292,7 +243,11 @@ class Executor:
         gone = [cause.pk if cause is not None and cause.model is model else None for cause in causes]
         self.journal.note(model, list(zip(operation.keys, gone, strict=True)), DELETION)
 
-    # Id mappings
+    # Id mappings, and values that lost a conflict
 
     def _note(self, operation: Note) -> None:
         self.store.save(self._models[operation.label], operation.rows)
+
+    def _keep(self, operation: Keep) -> None:
+        layout = self.planner.get_layout(self._models[operation.label])
+        keep(self.store, layout, operation.rows, self._translate, self.uuid)

@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Model
 
 from gestore_sync.changelog import find_last_dates, has_log
-from gestore_sync.comparison import FAIL, LOCAL, NEWER, REMOTE
+from gestore_sync.comparison import LOCAL, REMOTE, get_winner
 from gestore_sync.generic import find_generic_target, to_key
 from gestore_sync.links import GENERIC, Link, LinkGraph
 from gestore_sync.mappings import MappingStore
@@ -17,6 +17,7 @@ from gestore_sync.models import DELETION
 from gestore_sync.ordering import get_identity_links
 from gestore_sync.plan import Conflict
 from gestore_sync.planner import Planner
+from gestore_sync.policies import Policies
 from gestore_sync.reading import find_existing, get_queryset, iter_pointing
 from gestore_sync.refs import NEW, Key, Ref, load_pk
 from gestore_sync.scope import Role
@@ -123,7 +124,7 @@ def iter_generic_owners(link: Link, fields: Mapping[str, str | None], graph: Lin
         yield Ref(target, key)
 
 
-def settle_deleted_there(changes: Changes, store: MappingStore, policy: str) -> list[Conflict]:
+def settle_deleted_there(changes: Changes, store: MappingStore, policies: Policies) -> list[Conflict]:
     """Decide about objects that the source changed and the target deleted, as its log tells; those that stay deleted
     are no changes any more."""
     if not store.in_target or not has_log(store.target):
@@ -139,8 +140,7 @@ def settle_deleted_there(changes: Changes, store: MappingStore, policy: str) -> 
         for target, date in dates.items():
             key = gone[target]
             mine = keys[key]
-            by_time = REMOTE if mine is None or date > mine else LOCAL
-            resolved = {NEWER: by_time, FAIL: None}.get(policy, policy)
+            resolved = get_winner(policies.get(model), REMOTE if mine is None or date > mine else LOCAL)
             ref, other = Ref(model, key), Ref(model, target)
             reason = (
                 f"{ref} changed at the source, and {other} was deleted on the target, since they were last in step."

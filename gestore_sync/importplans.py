@@ -18,6 +18,7 @@ from gestore_sync.media import Media, get_file_fields
 from gestore_sync.news import News
 from gestore_sync.plan import Plan
 from gestore_sync.planner import Planner
+from gestore_sync.policies import Policies
 from gestore_sync.privileges import Protection
 from gestore_sync.reading import find_existing, iter_rows
 from gestore_sync.reattaching import iter_reattached
@@ -51,7 +52,7 @@ class ImportPlanner(Planner):
         self._absent = absent
         self._distrusted = distrusted
         self._is_restore = isinstance(store, RestoreStore)
-        super().__init__(subgraph, target, store, on_conflict=DECISIONS[policy], **options)
+        super().__init__(subgraph, target, store, on_conflict=Policies(DECISIONS[policy]), **options)
 
     def _make_layout(self, model: type[Model]) -> Layout:
         untaken = self._protection.get_names(model) | self._absent.get(model, frozenset())

@@ -13,7 +13,7 @@ from django.db.models import Model
 
 from gestore_sync.changelog import find_replaced, has_log
 from gestore_sync.exceptions import SchemaMismatch, WriteFailed, WrongDatabase
-from gestore_sync.models import KEY_LENGTH, IdMapping, Origin, SyncRun
+from gestore_sync.models import KEY_LENGTH, Conflict, IdMapping, Origin, SyncRun
 from gestore_sync.reading import KEYS_PER_QUERY, get_queryset, match
 from gestore_sync.refs import Key, Ref, dump_pk, get_field, iter_chunks, load_pk
 from gestore_sync.schema import check_schema
@@ -85,7 +85,7 @@ class MappingStore:
         self.in_target = has_tables(target)
         self.place = target if self.in_target else source
         self.remote = "" if self.in_target else target
-        check_schema(self.place, [Origin, IdMapping, SyncRun])
+        check_schema(self.place, [Origin, IdMapping, SyncRun, Conflict])
         own = get_queryset(Origin, source).filter(is_own=True).first()
         self.uuid = own.uuid if own is not None else None
         found = get_queryset(Origin, self.place).filter(uuid=self.uuid).values_list("pk", flat=True).first()

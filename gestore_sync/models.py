@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from gestore_sync.checkpoint import CheckpointValue
+from gestore_sync.conf import LOCAL, MERGED, REMOTE
 from gestore_sync.fields import AwareDateTimeField, Prefix
 
 ADDITION, CHANGE, DELETION, M2M_CHANGE = 1, 2, 3, 4
@@ -27,6 +28,9 @@ STATES = ((PENDING, _("pending")), (HANDLED, _("handled")), (SKIPPED, _("not to 
 
 OBJECT_ID_PREFIX = 64
 """So many characters of an object id are in the index, see Prefix: the rest may be longer than an index takes."""
+
+SIDES = ((LOCAL, pgettext_lazy("resolution", "local")), (REMOTE, pgettext_lazy("resolution", "remote")))
+RESOLUTIONS = (*SIDES, (MERGED, pgettext_lazy("resolution", "merged")))
 
 KEY_LENGTH = 500
 """As long a key, with what is beside it in an index, as MySQL and MariaDB take."""
@@ -113,6 +117,38 @@ class IdMapping(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model} {self.source_pk} → {self.target_pk}"
+
+
+class Conflict(models.Model):
+    """Values of one object that a run gave up, because both sides had changed them, with those that stand instead.
+
+    Written in the transaction of the rows. ``origin``, ``remote``: as of an id mapping. ``source_pk``, ``target_pk``:
+    the object as its origin names it, and the row. ``fields``: JSON, see :mod:`gestore_sync.lostvalues`.
+    ``resolved``: which side the run decided for; ``run``: the run's identity. ``taken``: which side a person decided
+    for; empty while nobody has.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    origin = models.ForeignKey(Origin, models.CASCADE, verbose_name=_("origin"), db_index=False)
+    remote = models.CharField(_("remote"), max_length=64, blank=True)
+    model = models.CharField(_("model"), max_length=200)
+    source_pk = models.CharField(_("primary key at the origin"), max_length=KEY_LENGTH)
+    target_pk = models.CharField(_("primary key here"), max_length=KEY_LENGTH)
+    fields = models.TextField(_("values"))
+    resolved = models.CharField(_("resolved"), max_length=6, choices=RESOLUTIONS)
+    run = models.UUIDField(_("run"))
+    date = AwareDateTimeField(_("date"), auto_now_add=True)
+    taken = models.CharField(_("taken"), max_length=6, choices=SIDES, blank=True, default="")
+    taken_date = AwareDateTimeField(_("taken on"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("conflict")
+        verbose_name_plural = _("conflicts")
+        ordering = ["-pk"]
+        indexes = [models.Index(fields=["origin", "remote", "model", "source_pk"], name="gestore_sync_disputed")]
+
+    def __str__(self) -> str:
+        return f"{self.model}.{self.target_pk}"
 
 
 class ChangeLog(models.Model):

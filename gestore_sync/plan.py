@@ -53,6 +53,24 @@ class Note:
     rows: list[tuple[Key, Key, bool, bytes]]
 
 
+class Given(NamedTuple):
+    """What a run gives up of one object: the row of the source, the target's key, how the run decided, and by the
+    number of the column the JSON of the target's value and the side whose value stands."""
+
+    row: tuple[Any, ...]
+    target: Key
+    resolved: str
+    columns: dict[int, tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Values to keep because a conflict was decided against them."""
+
+    label: str
+    rows: list[Given]
+
+
 @dataclass(frozen=True, slots=True)
 class Delete:
     """Rows to delete, by target key."""
@@ -97,7 +115,7 @@ class Release:
     rows: list[Change]
 
 
-Operation = Create | Update | Note | Delete | Detach | Attach | Park | Release
+Operation = Create | Update | Note | Keep | Delete | Detach | Attach | Park | Release
 
 
 class Spool:

@@ -15,6 +15,7 @@ from gestore_sync.constraints import find_deferred
 from gestore_sync.deciding import Pair, decide_all, drop_known, find_barred, is_noted
 from gestore_sync.failures import read_natural_keys
 from gestore_sync.journal import Journal
+from gestore_sync.keeping import plan_kept
 from gestore_sync.layouts import Layout, get_batch_size
 from gestore_sync.linkedvalues import iter_linked_values
 from gestore_sync.locators import describe_matched
@@ -25,6 +26,7 @@ from gestore_sync.needs import REFERRED, spread_needs
 from gestore_sync.ordering import get_identity_links, get_links, sort_models
 from gestore_sync.places import find_moved_nodes
 from gestore_sync.plan import Change, Conflict, Create, Note, Plan, Update
+from gestore_sync.policies import Policies
 from gestore_sync.progress import Progress
 from gestore_sync.refs import NEW, Key, Ref, iter_chunks
 from gestore_sync.removals import Removals
@@ -46,7 +48,7 @@ class Planner:
         target: str,
         store: MappingStore,
         *,
-        on_conflict: str = "newer",
+        on_conflict: Policies = Policies(),  # noqa: B008 (it does not change)
         prune: bool = False,
         progress: Progress | None = None,
         tolerant: bool = False,
@@ -117,13 +119,7 @@ class Planner:
         for model in order:
             self._plan_model(model)
         removals = self.removals = Removals(
-            self.subgraph,
-            self.target,
-            self.store,
-            self.counterparts,
-            self.get_layout,
-            self.on_conflict,
-            self._times,
+            self.subgraph, self.target, self.store, self.counterparts, self.get_layout, self.on_conflict, self._times
         )
         if self.tombstones is not None:
             self.tombstones.find_unmapped(self.counterparts)
@@ -202,7 +198,9 @@ class Planner:
             if mapping is not None and mapping.mirrored and digests is not None:
                 digests = mirror_digests(layout, row, mine, digests)
             pairs[key] = Pair(mine, layout.get_values(theirs[target]), digests)
-        for key, decision in decide_all(layout, pairs, targets, self.on_conflict, self._times).items():
+        decisions = decide_all(layout, pairs, targets, self.on_conflict, self._times)
+        kept = plan_kept(self.plan, self.store, layout, rows, targets, pairs, decisions)
+        for key, decision in decisions.items():
             row, target, mapping = rows[key], targets[key], known.get(key)
             mine, digests = pairs[key].mine, pairs[key].digests
             created = bool(mapping and mapping.target == target and mapping.created)
@@ -212,7 +210,7 @@ class Planner:
                     values[key] = layout.get_values(theirs[target])[layout.names.index(name)]
             if decision.write:
                 updates.append(Change(row, target, decision.write, decision.digests, created))
-            elif not is_noted(mapping, target, digests, decision.digests):
+            elif key in kept or not is_noted(mapping, target, digests, decision.digests):
                 notes.append((key, target, created, decision.digests))
         self.plan.report.created[model._meta.label] += len(creates)
         if creates:

@@ -19,6 +19,7 @@ from gestore_sync.models import SyncRun
 from gestore_sync.origins import make_own_origin
 from gestore_sync.plan import Account, Report
 from gestore_sync.planner import Planner
+from gestore_sync.policies import Policies
 from gestore_sync.progress import Progress
 from gestore_sync.refs import Ref
 from gestore_sync.schema import check_schema
@@ -38,7 +39,7 @@ class Push:
         roots: Sequence[Ref],
         target: str,
         *,
-        on_conflict: str,
+        on_conflict: Policies,
         prune: bool = False,
         progress: Progress,
     ) -> None:

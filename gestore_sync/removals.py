@@ -14,7 +14,7 @@ from typing import Any
 from django.db import connections
 from django.db.models import Model
 
-from gestore_sync.comparison import FAIL, LOCAL, REMOTE, is_other_object
+from gestore_sync.comparison import LOCAL, REMOTE, get_winner, is_other_object
 from gestore_sync.digests import find_changed
 from gestore_sync.generic import find_type_filter, get_object_ids, get_type_ids
 from gestore_sync.layouts import Layout
@@ -23,6 +23,7 @@ from gestore_sync.locators import get_readers
 from gestore_sync.mappings import MappingStore, Sent
 from gestore_sync.ordering import get_links, sort_models
 from gestore_sync.plan import Conflict, Detach, Plan
+from gestore_sync.policies import Policies
 from gestore_sync.reading import find_existing, iter_composite_pointing, iter_pointing, iter_rows
 from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, get_table, make_key_set
 from gestore_sync.schema import check_schema
@@ -43,7 +44,7 @@ class Removals:
         store: MappingStore,
         counterparts: Counterparts,
         get_layout: Callable[[Any], Layout],
-        policy: str,
+        policies: Policies,
         times: Times,
     ) -> None:
         self._subgraph = subgraph
@@ -52,7 +53,7 @@ class Removals:
         self._store = store
         self._counterparts = counterparts
         self._get_layout = get_layout
-        self._policy = policy
+        self._policies = policies
         self._times = times
         self._causes: dict[tuple[type[Model], Key], Ref] = {}
         self._claimed: dict[type[Model], Any] = {}
@@ -211,8 +212,7 @@ class Removals:
 
     def _decide_changed(self, ref: Ref, names: set[str] | None, is_newer: bool) -> bool:
         """Whether a row that the source deleted and the target changed (in these fields, where that is known) goes."""
-        by_time = REMOTE if is_newer else LOCAL
-        resolved = {FAIL: None, REMOTE: REMOTE, LOCAL: LOCAL}.get(self._policy, by_time)
+        resolved = get_winner(self._policies.get(ref.model), REMOTE if is_newer else LOCAL)
         label = ref.model._meta.label
         what = f" ({', '.join(sorted(names))})" if names else ""
         reason = f"{ref} of the target was changed there{what} since we put it there; the source deleted it."

@@ -93,9 +93,9 @@ def prepare_walk(
     return graph, refs, scope
 
 
-def check_options(on_conflict: str, reach: str | None, *, is_log: bool, prune: bool) -> None:
+def check_options(on_conflict: str | None, reach: str | None, *, is_log: bool, prune: bool) -> None:
     """Raise :class:`WrongSetting` for options, or settings, that a run cannot work with."""
-    if on_conflict not in POLICIES:
+    if on_conflict not in (None, *POLICIES):
         raise WrongSetting(
             f"There is no policy {on_conflict!r} for conflicts. The policies are: {', '.join(POLICIES)}."
         )

@@ -18,7 +18,9 @@ from gestore_sync.differing import KINDS, Differences
 from gestore_sync.locations import hide_password
 from gestore_sync.plan import Report
 from gestore_sync.progress import Progress
+from gestore_sync.settlements import Settlement
 from gestore_sync.subgraph import CHANGED, ROOT
+from gestore_sync.valuekinds import dump_json
 from gestore_sync.verifying import iter_verification_notes
 
 PAGE_WIDTH = 240
@@ -240,4 +242,23 @@ def write_differences(found: Differences, stream: Any, form: str) -> None:
                 console.print(f"    {name}: {mine!r} | {theirs!r}", markup=False)
     for line in iter_notes(found):
         console.print(line, markup=False)
+    stream.write(found.message)
+
+
+def write_settlement(found: Settlement, stream: Any, form: str) -> None:
+    """Print values that lost a conflict: a line for each field, with both sides and the one that was kept."""
+    if form == "json":
+        stream.write(dump_json(found.as_dict()).encode("utf-8", "backslashreplace").decode())
+        return
+    console = Console(file=stream, soft_wrap=True, highlight=False)
+    for conflict in found.conflicts[:SHOWN]:
+        side = RESOLUTIONS[conflict["taken"] or conflict["resolved"]]
+        named = f"{conflict['id']}: {conflict['model']}.{conflict['pk']}"
+        console.print(f"{named} ({side}) {conflict['date']}", markup=False)
+        for name, (mine, theirs) in conflict["fields"].items():
+            console.print(f"    {name}: {dump_json(mine)} | {dump_json(theirs)}", markup=False)
+    more = len(found.conflicts) - SHOWN
+    if more > 0:
+        text = ngettext("… and %(number)s more conflict.", "… and %(number)s more conflicts.", more)
+        console.print(text % {"number": f"{more:,}"}, markup=False)
     stream.write(found.message)

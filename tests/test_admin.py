@@ -24,7 +24,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import include, path, reverse
 
 from gestore_sync import DisableSynchroLog
-from gestore_sync.admin import ChangeLogAdmin, Synchronization, SyncRunAdmin
+from gestore_sync.admin import ChangeLogAdmin, ConflictAdmin, Synchronization, SyncRunAdmin
 from gestore_sync.exceptions import WrongDatabase
 from gestore_sync.models import (
     ADDITION,
@@ -34,6 +34,7 @@ from gestore_sync.models import (
     M2M_CHANGE,
     PENDING,
     ChangeLog,
+    Conflict,
     IdMapping,
     Origin,
     SyncRun,
@@ -110,6 +111,14 @@ def make_run(**values: Any) -> SyncRun:
     """A run that was recorded."""
     origin, _created = Origin.objects.get_or_create(is_own=True)
     return SyncRun.objects.create(**{"origin": origin, "remote": "remote", "started": WHEN, "finished": WHEN, **values})
+
+
+def make_conflict(**values: Any) -> Conflict:
+    """A value that lost a conflict."""
+    origin, _created = Origin.objects.get_or_create(is_own=True)
+    fields = '{"name": {"local": "<b>ours</b>", "remote": "theirs", "resolved": "local"}}'
+    row = {"origin": origin, "model": "campus.Tag", "source_pk": "1", "target_pk": "2", "fields": fields}
+    return Conflict.objects.create(**{**row, "resolved": "local", "run": uuid.uuid4(), **values})
 
 
 def log(model: type[Model] = Tag, **values: Any) -> ChangeLog:
@@ -593,7 +602,10 @@ def test_the_line_that_leads_there_is_no_model_of_the_project() -> None:
 # What the admin has
 
 
-@pytest.fixture(params=[(ChangeLogAdmin, log), (SyncRunAdmin, make_run)], ids=["changelog", "syncrun"])
+@pytest.fixture(
+    params=[(ChangeLogAdmin, log), (SyncRunAdmin, make_run), (ConflictAdmin, make_conflict)],
+    ids=["changelog", "syncrun", "conflict"],
+)
 def listed(request: pytest.FixtureRequest) -> tuple[str, Callable[..., Model]]:
     """The address of a list, and what makes a row of it."""
     (model_admin, make) = request.param
@@ -629,6 +641,25 @@ def test_log_and_runs_cannot_be_changed(listed: Listed) -> None:
     assert "addlink" not in page.partition('id="content-start"')[2]
     assert 'name="action"' not in page
     assert 'name="_save"' not in client.get(f"{address}{row.pk}/change/").content.decode()
+
+
+def test_values_of_a_conflict_are_shown_as_text(reader: Client) -> None:
+    page = reader.get(f"/admin/gestore_sync/conflict/{make_conflict().pk}/change/").content.decode()
+
+    assert "&lt;b&gt;ours&lt;/b&gt;" in page
+    assert "<b>ours" not in page
+
+
+@pytest.mark.parametrize(
+    ("query", "number"), [("taken__isempty=1", 2), ("taken__isempty=0", 1), ("resolved=remote", 1)]
+)
+def test_conflicts_can_be_filtered(reader: Client, query: str, number: int) -> None:
+    for values in ({}, {"resolved": "remote"}, {"taken": "local", "taken_date": WHEN}):
+        make_conflict(**values)
+
+    page = reader.get(f"/admin/gestore_sync/conflict/?{query}").content.decode()
+
+    assert page.count('class="field-model') == number
 
 
 def test_actions_of_the_whole_admin_are_not_offered(listed: Listed) -> None:

@@ -20,6 +20,7 @@ MAX_LINES = 300
 ROOMS: tuple[tuple[str, ...], ...] = (
     ("exceptions",),
     ("conf", "progress", "fields", "checkpoint"),
+    ("policies",),
     ("drafts",),
     ("locations", "signatures"),  # where files go; who wrote them
     ("buckets",),
@@ -49,6 +50,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("bundles",),  # subgraph ⇄ file
     ("media", "staging"),  # stored files; the database of an import
     ("layouts", "origins", "parking", "failures"),
+    ("lostvalues",),
     ("writers.portable",),
     ("writers.*",),
     ("writers",),
@@ -64,13 +66,13 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("squashing", "deciding"),  # change log → changes; what becomes of rows on both sides
     ("needs", "places", "removals", "clashes", "references", "linkedvalues"),
     ("incoming",),  # who is who in an import
-    ("narration", "orphans"),
+    ("narration", "orphans", "keeping"),  # …; values that lose a conflict
     ("dooming",),  # what a deletion would do
     ("planner",),  # subgraph → plan
     ("differing",),  # two databases → differences
     ("exporting",),
     ("reservation", "sending", "trees"),
-    ("inserting",),
+    ("inserting", "rows"),
     ("executor",),  # plan → rows
     ("gathering", "ledger", "pushing"),  # what changes need; what both sides know of runs; a push of roots
     ("replaying", "resetting", "verifying"),  # a push of the change log; has a push brought everything
@@ -79,6 +81,8 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("starting",),  # the objects that were named
     ("receivers",),  # Django signals → change log
     ("deletionlog",),
+    ("settling",),  # values that lost a conflict, restored
+    ("settlements",),
     ("news",),
     ("reattaching",),  # links from outside that a restore sets again
     ("importplans", "retracing"),
@@ -101,7 +105,7 @@ WRITING = (
     *("staging", "intakes", "importplans", "media"),  # staged rows; stored files
     *("changelog", "checkpoint", "ledger", "runs", "querysets", "recording", "resetting"),  # our own tables
 )
-USING_WRITERS = (*WRITING, "deletionlog", "adapters.trees", "reservation", "journal")
+USING_WRITERS = (*WRITING, "rows", "keeping", "settling", "deletionlog", "adapters.trees", "reservation", "journal")
 
 # What commands are made of: whole modules, or single names.
 FRONT_DOOR = ("api", "conf", "exceptions", "management.options", "terminal")

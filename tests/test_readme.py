@@ -51,7 +51,8 @@ COMMANDS = [path.stem for path in (ROOT / "gestore_sync/management/commands").gl
 STORY = (
     *("guide-sites", "guide-team", "guide-organization", "guide-scope", "settings-example", "settings-identity"),
     *("settings-decided", "undecided"),
-    *("conflict-push", "diff", "verify", "conflict-changes", "conflict-told", "prune-changes", "prune-push"),
+    *("conflict-push", "diff", "verify", "conflict-changes", "conflict-told", "conflict-resolve"),
+    *("settings-conflicts", "prune-changes", "prune-push"),
     *("settings-models", "not-logged", "log-changes", "log-send"),
     *("log-trouble", "log-trouble-told", "log-mended", "log-mended-sent", "checkpoint", "checkpoint-again"),
     *("report-json", "api", "overview", "adapter", "settings-import", "export", "import", "move", "delete"),

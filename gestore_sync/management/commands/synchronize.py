@@ -33,7 +33,7 @@ class Command(BaseCommand):
         )
         parser.add_argument("--source", metavar="ALIAS", help='the database to read (default: "default")')
         parser.add_argument("--remote", metavar="ALIAS", help="the database to write (default: SYNCHRO_REMOTE)")
-        parser.add_argument("--on-conflict", choices=POLICIES, default="newer", help="which side wins")
+        parser.add_argument("--on-conflict", choices=POLICIES, help="which side wins (default: newer)")
         parser.add_argument(
             "--prune",
             action="store_true",

@@ -1,0 +1,96 @@
+"""Which policy decides a conflict: the one of the field, else of the model, else of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from django.apps import apps
+from django.contrib.contenttypes.fields import GenericForeignKey
+from django.db.models import Model
+
+from gestore_sync.conf import NEWER, get_option
+from gestore_sync.exceptions import WrongSetting
+
+EVERY = "*"
+
+
+class Policies:
+    """``default``: where no rule says otherwise. ``rules``: by "app.model" and "app.model.field", in small letters but
+    for the field."""
+
+    def __init__(self, default: str = NEWER, rules: Mapping[str, str] | None = None) -> None:
+        self._default = default
+        self._rules = rules or {}
+
+    def get(self, model: type[Model]) -> str:
+        """What decides about whole rows of ``model``, and about fields that no rule names."""
+        return self._rules.get(model._meta.label_lower, self._default)
+
+    def get_all(self, model: type[Model], names: Sequence[str]) -> list[str]:
+        """What decides about each of these fields of ``model``."""
+        policy = self.get(model)
+        if not self._rules:
+            return [policy] * len(names)
+        label = model._meta.label_lower
+        return [self._rules.get(f"{label}.{name}", policy) for name in names]
+
+
+def get_policies(on_conflict: str | None = None) -> Policies:
+    """The rules of ``GESTORE_SYNC["CONFLICTS"]``; ``on_conflict`` is for what they do not name.
+
+    Raises :class:`WrongSetting` for a rule about what does not exist.
+    """
+    given = get_rules()
+    rules: dict[str, str] = {}
+    for name, policy in sorted(given.items(), key=lambda rule: rule[0].count(".")):
+        if name != EVERY:
+            rules.update(dict.fromkeys(find_names(name), policy))
+    return Policies(on_conflict or given.get(EVERY, NEWER), rules)
+
+
+def get_rules() -> dict[str, str]:
+    """The setting as a dictionary."""
+    given = get_option("CONFLICTS")
+    return {EVERY: given} if isinstance(given, str) else dict(given)
+
+
+def iter_wrong_rules() -> Iterator[str]:
+    """What is wrong with the names in the setting."""
+    for name in get_rules():
+        try:
+            find_names(name)
+        except WrongSetting as error:
+            yield str(error)
+
+
+def find_names(name: str) -> list[str]:
+    """The model, or the columns, that "app.Model" or "app.Model.field" stands for. Raises :class:`WrongSetting`."""
+    if name == EVERY:
+        return []
+    app_label, _, rest = name.partition(".")
+    model_name, dot, field_name = rest.partition(".")
+    try:
+        model = apps.get_model(app_label, model_name)
+    except (LookupError, ValueError):
+        raise WrongSetting(
+            f'GESTORE_SYNC["CONFLICTS"] names the model {f"{app_label}.{model_name}"!r}, which does not exist.'
+        ) from None
+    concrete: Any = model._meta.concrete_model
+    label = concrete._meta.label_lower
+    return [f"{label}.{column}" for column in find_columns(concrete, field_name, name)] if dot else [label]
+
+
+def find_columns(model: type[Model], field_name: str, name: str) -> list[str]:
+    """The fields that one decision is about: a generic key is two columns, which go together."""
+    pairs: list[Any] = [field for field in model._meta.private_fields if isinstance(field, GenericForeignKey)]
+    for pair in pairs:
+        if field_name in (pair.name, pair.ct_field, pair.fk_field):
+            return [pair.ct_field, pair.fk_field]
+    if field_name in {field.name for field in model._meta.local_concrete_fields}:
+        return [field_name]
+    known = {field.name: field.model._meta.label for field in model._meta.concrete_fields}
+    where = f" It is a field of {known[field_name]}." if field_name in known else ""
+    raise WrongSetting(
+        f'GESTORE_SYNC["CONFLICTS"] names {name!r}, which is no column in the table of {model._meta.label}.{where}'
+    )
