@@ -52,7 +52,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("writers.portable",),
     ("writers.*",),
     ("writers",),
-    ("mappings",),
+    ("mappings", "excerpts"),  # id mappings; values for people
     ("runs", "journal", "columns"),
     ("intakes",),
     ("loading",),  # records → staged rows
@@ -67,6 +67,8 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("narration", "orphans"),
     ("dooming",),  # what a deletion would do
     ("planner",),  # subgraph → plan
+    ("planlines",),  # the operations of a plan, for people
+    ("planfiles", "narrowing"),  # plan ⇄ file; a plan without what a person took out
     ("differing",),  # two databases → differences
     ("exporting",),
     ("reservation", "sending", "trees"),
@@ -77,6 +79,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("reconciling", "naming"),
     ("overview",),
     ("starting",),  # the objects that were named
+    ("planned",),  # file → rows
     ("receivers",),  # Django signals → change log
     ("deletionlog",),
     ("news",),
