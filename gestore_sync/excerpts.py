@@ -11,8 +11,9 @@ from django.db.models import Model
 
 from gestore_sync.failures import read_natural_keys
 from gestore_sync.layouts import Layout
+from gestore_sync.links import LinkGraph
+from gestore_sync.locators import get_readers
 from gestore_sync.natural import find_natural_key
-from gestore_sync.reading import iter_rows
 from gestore_sync.refs import NEW, Key
 
 SHOWN = 200
@@ -56,11 +57,11 @@ def dump_row(layout: Layout, row: tuple[Any, ...]) -> list[Any]:
     return [*dump(layout, row[1:end]), *row[end:]]
 
 
-def find_natural_keys(model: type[Model], using: str, keys: Sequence[Key]) -> dict[Key, Any]:
+def find_natural_keys(model: type[Model], graph: LinkGraph, using: str, keys: Sequence[Key]) -> dict[Key, Any]:
     """The natural keys of objects, for a person; in bulk where they can be read as fields."""
-    natural = find_natural_key(model)
-    if natural is None or not keys:
+    reader = next((reader for reader in get_readers(model, graph) if reader.identity.natural), None)
+    if reader is not None:
+        return {key: show(values[: len(reader.components)]) for key, values in reader.read(using, keys).items()}
+    if find_natural_key(model) is None:
         return {}
-    if natural.paths is None:
-        return {key: show(values) for key, values in read_natural_keys(model, using, keys).items()}
-    return {row[0]: show(row[1:]) for row in iter_rows(model, using, keys, natural.paths)}
+    return {key: show(values) for key, values in read_natural_keys(model, using, keys).items()}

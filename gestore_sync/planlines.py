@@ -111,7 +111,9 @@ class Lines:
 
     def _iter_created(self, model: type[Model], operation: Create) -> Iterator[Line]:
         layout = self._planner.get_layout(model)
-        natural_keys = find_natural_keys(model, self._planner.source, [row[0] for row in operation.rows])
+        natural_keys = find_natural_keys(
+            model, self._subgraph.graph, self._planner.source, [row[0] for row in operation.rows]
+        )
         for row in operation.rows:
             mine = self._translate(layout, row)
             yield self._make(
@@ -126,7 +128,9 @@ class Lines:
 
     def _iter_updated(self, model: type[Model], operation: Update) -> Iterator[Line]:
         layout = self._planner.get_layout(model)
-        natural_keys = find_natural_keys(model, self._planner.source, [made.row[0] for made in operation.rows])
+        natural_keys = find_natural_keys(
+            model, self._subgraph.graph, self._planner.source, [made.row[0] for made in operation.rows]
+        )
         found = layout.read(self._planner.target, [made.target for made in operation.rows], extras=False)
         theirs = {row[0]: layout.get_values(row) for row in found}
         for made in operation.rows:
@@ -152,7 +156,9 @@ class Lines:
         )
 
     def _iter_noted(self, model: type[Model], operation: Note) -> Iterator[Line]:
-        natural_keys = find_natural_keys(model, self._planner.source, [row[0] for row in operation.rows])
+        natural_keys = find_natural_keys(
+            model, self._subgraph.graph, self._planner.source, [row[0] for row in operation.rows]
+        )
         for key, target, created, digests in operation.rows:
             way = self._counterparts.get_way(model, key)
             content = [created, digests]
@@ -161,7 +167,7 @@ class Lines:
             )
 
     def _iter_placed(self, model: type[Model], keys: Sequence[Key]) -> Iterator[Line]:
-        natural_keys = find_natural_keys(model, self._planner.source, keys)
+        natural_keys = find_natural_keys(model, self._subgraph.graph, self._planner.source, keys)
         for key in keys:
             before = self._find_place(model, key)
             yield self._make(
@@ -211,7 +217,7 @@ class Lines:
     def _iter_there(self, layout: Layout, keys: Sequence[Key]) -> Iterator[tuple[tuple[Any, ...], dict[Key, Any]]]:
         """Rows of the target in the order of ``keys``, each with the natural keys of its batch."""
         for chunk in iter_chunks(keys, get_batch_size(layout.model)):
-            natural_keys = find_natural_keys(layout.model, self._planner.target, chunk)
+            natural_keys = find_natural_keys(layout.model, self._subgraph.graph, self._planner.target, chunk)
             rows = {row[0]: row for row in layout.read(self._planner.target, chunk, extras=False)}
             yield from ((rows[key], natural_keys) for key in chunk if key in rows)
 

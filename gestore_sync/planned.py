@@ -211,8 +211,8 @@ def describe_change(line: Line, target: str) -> str:
     ref = Ref(line.model, line.key if known else line.target)
     on = "" if known else f" of the target {target!r}"
     return (
-        f"{ref}{on} has changed since the plan was written, at the source or on the target: by now it would be "
-        f"{line.document['do']!r}, as the plan does not say. Nothing was written; write the plan again."
+        f"{ref}{on} has changed since the plan was written, at the source or on the target: what would be done by now "
+        f"({line.document['do']}) is not what the plan says. Nothing was written; write the plan again."
     )
 
 

@@ -52,7 +52,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("writers.portable",),
     ("writers.*",),
     ("writers",),
-    ("mappings", "excerpts"),  # id mappings; values for people
+    ("mappings",),
     ("runs", "journal", "columns"),
     ("intakes",),
     ("loading",),  # records → staged rows
@@ -60,6 +60,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("adapters.nested", "adapters.materialized"),
     ("adapters.*",),
     ("mentions", "locators", "comparison", "constraints", "times"),
+    ("excerpts",),  # values for people
     ("walker", "lookup", "tombstones"),  # root → subgraph; ref → counterpart; deletion → row
     ("squashing", "deciding"),  # change log → changes; what becomes of rows on both sides
     ("needs", "places", "removals", "clashes", "references", "linkedvalues"),

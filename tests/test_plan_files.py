@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -18,14 +19,15 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from gestore_sync import api
+from gestore_sync.differing import Differences
 from gestore_sync.exceptions import GestoreSyncError, PlanError, PlanOutdated, UnresolvedConflicts, WrongSetting
 from tests.conftest import Pair
 from tests.kinds.making import make, make_many, renumber_content_types
-from tests.kinds.models import Queue, Turn
+from tests.kinds.models import City, Country, Queue, Turn
 from tests.kinds.oracle import Database
 from tests.kinds.pushing import Sync, content, rolled_back, rows
 from tests.kinds.pushing import watched as sync_watched
-from tests.policies.models import Area, Article, Claim, Colour, Depot, Parcel, Scan, Seal, SealMark, Truck, Worker
+from tests.policies.models import Area, Article, Claim, Colour, Depot, Parcel, Scan, Truck, Worker
 from tests.policies.watching import CROSSED, Watch, describe_changes, pairings, read_only, unread, watched
 from tests.test_random_graphs import (
     TABLES,
@@ -33,6 +35,7 @@ from tests.test_random_graphs import (
     choose_roots,
     give_target_what_it_may_have,
 )
+from tests.test_readme import find_literals, find_table
 from tests.trees.growing import get_families, grow, working_on
 from tests.trees.models import ListNode, PathNode
 
@@ -128,6 +131,7 @@ def test_a_plan_says_what_would_be_done_and_why(plans: Plans, depot: Depot) -> N
     assert (header["format"], header["version"], header["count"]) == ("gestore_sync plan", 1, 2)
     assert (header["source"]["alias"], header["target"]["alias"]) == (plans.source, plans.target)
     assert (header["roots"], header["on_conflict"], header["prune"]) == ([f"policies.Depot.{depot.pk}"], "newer", False)
+    assert list(created) == [find_literals(row[0])[0] for row in find_table("key of a line")]
     assert created["fields"].pop("number") == ["three", None]
     assert created | {"content": "", "fields": {}} == {
         "do": "create",
@@ -199,7 +203,7 @@ def test_a_plan_with_an_open_conflict_is_not_written(plans: Plans, depot: Depot)
     plans.on_source(Article).update(title="new")
     plans.on_target(Article).update(title="theirs")
 
-    with pytest.raises(UnresolvedConflicts, match="policies.Article"):
+    with pytest.raises(UnresolvedConflicts, match=r"policies\.Article"):
         plans.write(depot, on_conflict="fail")
 
     assert not plans.path.exists()
@@ -318,9 +322,7 @@ def test_what_an_update_points_to_may_not_be_missing(plans: Plans, depot: Depot)
 
 @pytest.mark.parametrize("removed", ["policies.Vehicle", "policies.Truck"])
 @one
-def test_an_object_in_several_tables_is_created_whole_or_not_at_all(
-    plans: Plans, depot: Depot, removed: str
-) -> None:
+def test_an_object_in_several_tables_is_created_whole_or_not_at_all(plans: Plans, depot: Depot, removed: str) -> None:
     make(Truck, plans.source, depot=depot, name="truck")
     plans.write(depot)
     plans.remove(lambda line: line["model"] == removed)
@@ -335,9 +337,7 @@ def test_an_object_in_several_tables_is_created_whole_or_not_at_all(
 
 @pytest.mark.parametrize("removed", ["policies.Vehicle", "policies.Truck"])
 @one
-def test_an_object_in_several_tables_is_deleted_whole_or_not_at_all(
-    plans: Plans, depot: Depot, removed: str
-) -> None:
+def test_an_object_in_several_tables_is_deleted_whole_or_not_at_all(plans: Plans, depot: Depot, removed: str) -> None:
     truck = make(Truck, plans.source, depot=depot, name="truck")
     plans.synchronize(depot)
     truck.delete()
@@ -416,21 +416,30 @@ def test_unique_values_trade_places_together_or_not_at_all(plans: Plans) -> None
     assert dict(plans.on_target(Turn).values_list("name", "position")) == {"b": 0, "a": 1, "c": 2, "d": 3}
 
 
+@pytest.mark.parametrize(
+    ("removed", "said"),
+    [
+        (Country, r"kinds.City.\d+ points by country to the new value of kinds.Country.\d+, whose line was removed"),
+        (City, r"kinds.Country.\d+ changes the value to which country leads of kinds.City.\d+, whose line was removed"),
+    ],
+)
 @one
-def test_a_value_that_links_lead_to_is_written_with_them(plans: Plans) -> None:
-    worker = make(Worker, plans.source, badge=1)
-    mark = make(SealMark, plans.source, seal=make(Seal, plans.source, worker=worker))
-    plans.synchronize(worker)
-    assert plans.on_target(SealMark).get().seal.pk == 1
-    plans.on_source(Worker).update(badge=2)
-    new = make(Worker, plans.source, badge=1)
-    del mark, new
-    with_new = make(Seal, plans.source, worker_id=2, text="moved")
-    lines = plans.write(worker)
-    assert with_new.pk == 2
-    if any(is_about(Worker, "update")(line) for line in lines):
-        plans.remove(is_about(Worker, "update"))
-        assert "policies.Worker." in plans.refuse_plan()
+def test_a_unique_value_that_links_lead_to_is_written_with_them(
+    plans: Plans, removed: type[models.Model], said: str
+) -> None:
+    country = make(Country, plans.source, name="ours", iso="aa")
+    make(City, plans.source, country=country)
+    plans.synchronize(country)
+    plans.on_source(Country).update(iso="bb")
+    plans.on_source(City).update(country_id="bb")
+    assert len(plans.write(country)) == 2
+    whole = plans.path.read_text()
+    plans.remove(is_about(removed))
+
+    assert re.search(said, plans.refuse_plan())
+
+    plans.path.write_text(whole)
+    assert plans.apply().updated == {"kinds.Country": 1, "kinds.City": 1}
 
 
 # What has changed since
@@ -512,7 +521,11 @@ def test_nodes_move_as_planned_and_no_others(plans: Plans, model: Any) -> None:
         grow(model, "g", model.objects.get(code="root"))
     lines = plans.write(root)
     codes = {str(node.pk): node.code for node in plans.on_source(model)}
-    assert sorted((line["do"], codes[line["pk"]]) for line in lines) == [("create", "g"), ("place", "c"), ("place", "f")]
+    assert sorted((line["do"], codes[line["pk"]]) for line in lines) == [
+        ("create", "g"),
+        ("place", "c"),
+        ("place", "f"),
+    ]
     plans.remove(lambda line: line["do"] == "place" and codes[line["pk"]] == "c")
 
     plans.synchronize(apply=str(plans.path))
@@ -568,7 +581,10 @@ BROKEN: dict[str, tuple[Callable[[list[str]], list[str]], str]] = {
         r"Line 2 .*policies.Article.\d+ \(update\)\) was edited",
     ),
     "another object": (edit(1, lambda line: line.update(pk="999")), r"Line 2 .*policies.Article.999.* was edited"),
-    "no such model": (edit(1, lambda line: line.update(model="policies.Nothing")), "'policies.Nothing', which does not"),
+    "no such model": (
+        edit(1, lambda line: line.update(model="policies.Nothing")),
+        "'policies.Nothing', which does not",
+    ),
     "no model": (edit(1, lambda line: line.pop("model")), "model None, which does not"),
     "twice": (lambda lines: [*lines, lines[1]], r"has a line twice: policies.Article.\d+ \(update\)"),
 }
@@ -694,12 +710,25 @@ def test_rows_that_others_made_are_named_and_stay(plans: Plans, depot: Depot) ->
     found = api.diff_objects(depot, source=plans.source, remote=plans.target, repair=str(plans.path))
 
     assert found.warnings == [
-        "1 row that only the target has was not put there by this database, and stays: "
-        f"policies.Parcel.{theirs.pk}."
+        f"1 row that only the target has was not put there by this database, and stays: policies.Parcel.{theirs.pk}."
     ]
     plans.apply()
     [extra] = api.diff_objects(depot, source=plans.source, remote=plans.target).get_all()
     assert (extra["model"], extra["pk"]) == ("policies.Parcel", str(theirs.pk))
+
+
+@one
+def test_what_cannot_be_decided_is_told_instead_of_a_plan_that_mends(plans: Plans, depot: Depot) -> None:
+    plans.on_source(Scan).filter(parcel__number="one").delete()
+    plans.on_source(Parcel).filter(number="one").delete()
+    make(Scan, plans.target, parcel=plans.on_target(Parcel).get(number="one"))
+
+    with pytest.raises(UnresolvedConflicts) as caught:
+        api.diff_objects(depot, source=plans.source, remote=plans.target, repair=str(plans.path))
+
+    assert isinstance(caught.value.report, Differences)
+    assert len(caught.value.report.extra) == 4
+    assert not plans.path.exists()
 
 
 @one
@@ -732,20 +761,40 @@ def mutate(random: Random, sync: Sync, line: Document) -> bool:
     return False
 
 
-@hypothesis_settings(
-    max_examples=6,
-    deadline=None,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=[
-        HealthCheck.function_scoped_fixture,
-        HealthCheck.too_slow,
-        HealthCheck.data_too_large,
-    ],
-)
-@given(seed=st.integers(0, 10**9), batch_size=st.sampled_from([1, 3, 10_000]))
+def examples(number: int) -> Any:
+    """The settings for so many examples."""
+    return hypothesis_settings(
+        max_examples=number,
+        deadline=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=[
+            HealthCheck.function_scoped_fixture,
+            HealthCheck.too_slow,
+            HealthCheck.data_too_large,
+        ],
+    )
+
+
+seeds = given(seed=st.integers(0, 10**9), batch_size=st.sampled_from([1, 3, 10_000]))
+
+
+@examples(3)
+@seeds
 def test_a_plan_does_what_a_push_does_whatever_the_data_are(
     pair: Pair, tmp_path: Path, seed: int, batch_size: int
 ) -> None:
+    compare_with_a_push(pair, tmp_path, seed, batch_size)
+
+
+@pytest.mark.heavy
+@examples(25)
+@seeds
+def test_many_plans_do_what_pushes_do(pair: Pair, tmp_path: Path, seed: int, batch_size: int) -> None:
+    compare_with_a_push(pair, tmp_path, seed, batch_size)
+
+
+def compare_with_a_push(pair: Pair, tmp_path: Path, seed: int, batch_size: int) -> None:
+    """Push random changes, and do the same by a plan: whole, with something changed since, and with lines removed."""
     random = Random(seed)
     path = tmp_path / "plan.jsonl"
     with (
