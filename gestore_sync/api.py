@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from gestore_sync.adapters import load_adapters
 from gestore_sync.buckets import get_bucket_location
+from gestore_sync.comparison import LOCAL
 from gestore_sync.databases import get_databases
 from gestore_sync.deleting import Deletion
 from gestore_sync.differing import Differences, find_differences
@@ -23,7 +24,8 @@ from gestore_sync.moving import move as move_objects
 from gestore_sync.naming import find_labels
 from gestore_sync.overview import Overview, get_overview
 from gestore_sync.plan import Report
-from gestore_sync.policies import get_policies
+from gestore_sync.planned import PlannedPush, check_plan_options, write_plan_of
+from gestore_sync.policies import Policies, get_policies
 from gestore_sync.progress import Progress
 from gestore_sync.pushing import Push
 from gestore_sync.reconciling import find_missed, queue_missed
@@ -77,6 +79,8 @@ def synchronize(
     move: bool = False,
     backup: str | None = None,
     dry_run: bool = False,
+    plan: str | None = None,
+    apply: str | None = None,
     confirm: Callable[[Report], bool] | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -91,12 +95,16 @@ def synchronize(
     change log or nothing. ``reconcile``: compare everything first, and log what no entry tells of. ``verify``: compare
     afterwards what was sent; what is not as it should be is a failure. ``move``: when the roots have arrived, delete
     them at the source, after a bundle was written to ``backup`` (default: a file in "exports") and ``confirm``, which
-    is shown the deletion, has returned True. ``dry_run``: only plan, write nothing.
+    is shown the deletion, has returned True. ``dry_run``: only plan, write nothing. ``plan``: a path or URL: only write
+    the plan there. ``apply``: that of a plan: do what it says, and nothing else.
 
     Returns the :class:`~gestore_sync.plan.Report`; objects of the change log that could not be sent are in its
     ``failures`` and ``conflicts`` and stay pending. Raises subclasses of
     :class:`~gestore_sync.exceptions.GestoreSyncError`; the target is then as it was.
     """
+    check_plan_options(locals())
+    if apply is not None:
+        return PlannedPush.load(apply, source, remote, progress or Progress()).run()
     source, target = get_databases(source, remote)
     roots = [roots] if isinstance(roots, (str, Model)) else roots
     check_options(on_conflict, reach, is_log=changes or not roots, prune=prune)
@@ -120,6 +128,8 @@ def synchronize(
             return move_objects(push, every, backup=location, confirm=confirm)
         if roots and not changes:
             push = Push(graph, scope, refs, target, **options)
+            if plan is not None:
+                return write_plan_of(push, plan)
         else:
             unwritten = missed if dry_run else []
             push = Replay(
@@ -276,12 +286,14 @@ def diff_objects(
     ignore: Names = (),
     stop: Names = (),
     reach: str | None = None,
+    repair: str | None = None,
     progress: Progress | None = None,
 ) -> Differences:
     """Compare objects with everything that belongs to them in two databases. Only reads.
 
     The arguments are those of :func:`synchronize`. Objects are found as a push finds them, links are compared by what
-    they point to, and a difference is looked at twice before it is told.
+    they point to, and a difference is looked at twice before it is told. ``repair``: a path or URL: write the plan of a
+    push there (``on_conflict="local"``, ``prune=True``), for ``synchronize(apply=…)``.
 
     Returns a Report with the lists ``missing``, ``extra`` and ``different``. Raises subclasses of
     :class:`~gestore_sync.exceptions.GestoreSyncError`.
@@ -294,5 +306,8 @@ def diff_objects(
     progress = progress or Progress()
     with explained(source, target, progress):
         graph, refs, scope = prepare_walk(source, roots, own=own, refer=refer, ignore=ignore, stop=stop, reach=reach)
-        push = Push(graph, scope, refs, target, on_conflict=get_policies(), progress=progress)
-        return find_differences(push.make_comparer, source, target)
+        push = Push(graph, scope, refs, target, on_conflict=Policies(LOCAL), prune=True, progress=progress)
+        found = find_differences(push.make_comparer, source, target)
+        if repair is not None:
+            write_plan_of(push, repair, found)
+        return found

@@ -95,6 +95,11 @@ class Clashes:
             mine = self._counterparts.get(model, key)
             self._claims += [Claim(reader.identity, key, hit) for hit in found.get(values, ()) if hit != mine]
 
+    def leave_out(self, is_left_out: Callable[[type[Model], Key], bool]) -> None:
+        """Forget the objects of the source that are not written after all."""
+        self._claims = [claim for claim in self._claims if not is_left_out(claim.identity.model, claim.key)]
+        self._updates = {at: made for at, made in self._updates.items() if not is_left_out(at[0], made.row[0])}
+
     def settle(self, plan: Plan, deleted: Callable[[type[Model]], set[Key]]) -> list[Conflict]:
         """Plan what makes the values free; a conflict for each that its holder keeps."""
         conflicts = []

@@ -96,6 +96,14 @@ class UntrustedBundle(BundleError):
     """A bundle is not signed, or its signature does not match: it may have been changed."""
 
 
+class PlanError(GestoreSyncError):
+    """A plan file cannot be applied: it is none, broken, was edited, is of other databases, or lacks what it needs."""
+
+
+class PlanOutdated(PlanError):
+    """An object of a plan file has changed since the plan was written; nothing was written."""
+
+
 class LocationUnavailable(GestoreSyncError):
     """A file cannot be read or written where it was said to be."""
 

@@ -64,6 +64,7 @@ class Executor:
         self._checks_early = checks_early
         self.journal = planner.make_journal()
         self.trees = Trees(planner.subgraph, self.target, self.counterparts, is_restore=not self.store.keeps)
+        self.trees.staying = self.plan.staying
         self._models = {model._meta.label: model for model in self.graph.models}
         self._deferred: dict[tuple[type[Model], str], list[tuple[Key, Key, Any]]] = {}
 

@@ -195,6 +195,7 @@ class Lookup:
 
     def _choose(self, identity: Identity, model: type[Model], key: Key, hits: list[Key]) -> None:
         allow_many = identity.allow_many
+        self.counterparts.note_way(model, key, identity.name)
         if len(hits) > 1 and not allow_many:
             self.doubts.append(
                 Doubt(
@@ -243,6 +244,7 @@ class Lookup:
             if found is None:
                 rest.append(ref.pk)
             else:
+                self.counterparts.note_way(model, ref.pk, identity.name)
                 self._accept(model, ref.pk, found.pk)
         return [*rest, *missing]
 
@@ -285,6 +287,7 @@ class Lookup:
         rest = []
         for key in keys:
             if key in wanted and wanted[key] in existing:
+                self.counterparts.note_way(model, key, "primary key")
                 self._accept(model, key, wanted[key])
             else:
                 rest.append(key)

@@ -253,9 +253,10 @@ class Plan:
 
     Operations are applied in this order: ``early`` (values that others need are given up), ``creates``, ``changes``,
     ``removals``. ``models`` is the order in which models are written; ``deferred`` names optional links that are
-    written after both rows exist; ``places`` are tree nodes that move among their siblings. ``undecided``: objects
-    of the source with a conflict that no policy resolves, as the report has it; ``waiting``: objects that point to one
-    that must not be written, and why. ``account``: what is kept of it for a comparison afterwards.
+    written after both rows exist; ``places`` are tree nodes that move among their siblings, ``staying`` those that
+    would and shall not. ``undecided``: objects of the source with a conflict that no policy resolves, as the report has
+    it; ``waiting``: objects that point to one that must not be written, and why. ``account``: what is kept of it for a
+    comparison afterwards.
     """
 
     report: Report = field(default_factory=Report)
@@ -267,6 +268,7 @@ class Plan:
     models: list[type[Model]] = field(default_factory=list)
     deferred: frozenset[str] = frozenset()
     places: dict[type[Model], set[Key]] = field(default_factory=dict)
+    staying: dict[type[Model], set[Key]] = field(default_factory=dict)
     undecided: list[tuple[Ref, dict[str, Any]]] = field(default_factory=list)
     waiting: dict[Ref, str] = field(default_factory=dict)
     account: Account = field(default_factory=Account)

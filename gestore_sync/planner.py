@@ -72,7 +72,7 @@ class Planner:
         self.plan = Plan(roots=subgraph.roots)
         self._named: dict[type[Model], list[tuple[Key, int]]] = {}
         self._unique_values: dict[type[Model], dict[str, dict[Key, Any]]] = {}
-        self._clashes = Clashes(subgraph.graph, self.source, target, self.counterparts, self.get_layout)
+        self.clashes = Clashes(subgraph.graph, self.source, target, self.counterparts, self.get_layout)
 
     def _make_layout(self, model: type[Model]) -> Layout:
         return Layout(model, self.subgraph.graph)
@@ -127,7 +127,7 @@ class Planner:
         else:
             removals.find(prune=self.prune)
         self.plan.add_conflicts(removals.conflicts)
-        self.plan.add_conflicts(self._clashes.settle(self.plan, lambda model: set(removals.deleted.get(model, ()))))
+        self.plan.add_conflicts(self.clashes.settle(self.plan, lambda model: set(removals.deleted.get(model, ()))))
         removals.add_to(self.plan)
         self._name_conflicts()
         fill_report(self.plan.report, self.subgraph, self.counterparts, self.store)
@@ -218,7 +218,7 @@ class Planner:
         if updates:
             self.plan.changes.add(Update(model._meta.label, updates))
         self._add_notes(model, notes)
-        self._clashes.check(model, [row[0] for row in creates], updates)
+        self.clashes.check(model, [row[0] for row in creates], updates)
 
     def _add_notes(self, model: type[Model], notes: list[tuple[Key, Key, bool, bytes]]) -> None:
         if notes := drop_known(self.store, model, notes):

@@ -20,20 +20,20 @@ class Policies:
     for the field."""
 
     def __init__(self, default: str = NEWER, rules: Mapping[str, str] | None = None) -> None:
-        self._default = default
-        self._rules = rules or {}
+        self.default = default
+        self.rules = rules or {}
 
     def get(self, model: type[Model]) -> str:
         """What decides about whole rows of ``model``, and about fields that no rule names."""
-        return self._rules.get(model._meta.label_lower, self._default)
+        return self.rules.get(model._meta.label_lower, self.default)
 
     def get_all(self, model: type[Model], names: Sequence[str]) -> list[str]:
         """What decides about each of these fields of ``model``."""
         policy = self.get(model)
-        if not self._rules:
+        if not self.rules:
             return [policy] * len(names)
         label = model._meta.label_lower
-        return [self._rules.get(f"{label}.{name}", policy) for name in names]
+        return [self.rules.get(f"{label}.{name}", policy) for name in names]
 
 
 def get_policies(on_conflict: str | None = None) -> Policies:

@@ -193,14 +193,14 @@ class KeyMap:
         state = self._states[at]
         return self._values[at] if state == _KNOWN else _STATES[state]
 
-    def set(self, key: Key, value: Key | New) -> None:
+    def set(self, key: Key, value: Key | New | Unknown) -> None:
         """Note the counterpart of ``key``, which must be one of the map's keys."""
         if not self._compact:
             self._values[key] = value
             return
         at = self._find(key)
-        self._states[at] = _STATES.index(NEW) if value is NEW else _KNOWN
-        if value is not NEW:
+        self._states[at] = _STATES.index(value) if value is NEW or value is UNKNOWN else _KNOWN
+        if self._states[at] == _KNOWN:
             self._values[at] = value
 
     def _iter_all(self) -> Iterator[tuple[Key, Key | New | Unknown]]:

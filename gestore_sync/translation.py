@@ -10,7 +10,9 @@ from django.db.models import Model
 
 from gestore_sync.generic import find_generic_target, to_key
 from gestore_sync.links import GENERIC, Link
-from gestore_sync.refs import NEW, UNKNOWN, Key, KeyMap, New, Unknown
+from gestore_sync.refs import NEW, UNKNOWN, HashSet, IntegerBitmap, Key, KeyMap, New, Unknown, make_key_set
+
+MAPPED = "id mapping"
 
 
 class Lost:
@@ -29,11 +31,23 @@ class Counterparts:
     def __init__(self) -> None:
         self.maps: dict[type[Model], KeyMap] = {}
         self.values: dict[tuple[type[Model], str], dict[Key, Any]] = {}
+        self._ways: dict[type[Model], dict[str, IntegerBitmap | HashSet]] = {}
 
     def get(self, model: type[Model], key: Key) -> Key | New | Unknown:
         """The counterpart of an object: a key of the target, NEW or UNKNOWN."""
         keys = self.maps.get(model)
         return UNKNOWN if keys is None else keys.get(key)
+
+    def note_way(self, model: type[Model], key: Key, way: str) -> None:
+        """Note by what the counterpart of an object was found, where that is not an id mapping."""
+        ways = self._ways.setdefault(model, {})
+        if way not in ways:
+            ways[way] = make_key_set(model)
+        ways[way].add(key)
+
+    def get_way(self, model: type[Model], key: Key) -> str:
+        """By what the counterpart of an object was found: the name of an identity, or "id mapping"."""
+        return next((way for way, keys in self._ways.get(model, {}).items() if key in keys), MAPPED)
 
 
 @dataclass(frozen=True, slots=True)

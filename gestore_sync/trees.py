@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from django.db.models import Model
@@ -10,7 +10,7 @@ from django.db.models import Model
 from gestore_sync.adapters import Adapter, Node, TreeChanges
 from gestore_sync.layouts import TREE_PARENT, Layout
 from gestore_sync.reading import get_queryset
-from gestore_sync.refs import Key
+from gestore_sync.refs import UNKNOWN, Key
 from gestore_sync.scope import Role
 from gestore_sync.subgraph import Subgraph
 from gestore_sync.translation import Counterparts
@@ -19,12 +19,14 @@ from gestore_sync.translation import Counterparts
 class Trees:
     """The trees of one run. Models that are no trees are passed over.
 
-    ``is_restore``: source and target are the same database at two times.
+    ``is_restore``: source and target are the same database at two times. ``staying``: nodes of the source that keep the
+    place that they have on the target.
     """
 
     def __init__(
         self, subgraph: Subgraph, target: str, counterparts: Counterparts, *, is_restore: bool = False
     ) -> None:
+        self.staying: Mapping[type[Model], Set[Key]] = {}
         self._is_restore = is_restore
         self._subgraph = subgraph
         self._target = target
@@ -38,7 +40,12 @@ class Trees:
 
     def _get_changes(self, model: type[Model], adapter: Adapter) -> TreeChanges:
         if model not in self._changes:
-            owned = list(self._subgraph.iter_keys(model, Role.OWN))
+            staying = self.staying.get(model, ())
+            owned = [
+                key
+                for key in self._subgraph.iter_keys(model, Role.OWN)
+                if key not in staying and self._counterparts.get(model, key) is not UNKNOWN
+            ]
             mine = self._make_nodes(model, adapter, owned)
             theirs = adapter.read(model, self._target, [node.pk for node in mine])
             # What the target has moved elsewhere has no place among its new siblings that the source could tell.

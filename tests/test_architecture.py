@@ -62,6 +62,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("adapters.nested", "adapters.materialized"),
     ("adapters.*",),
     ("mentions", "locators", "comparison", "constraints", "times"),
+    ("excerpts",),  # values for people
     ("walker", "lookup", "tombstones"),  # root → subgraph; ref → counterpart; deletion → row
     ("squashing", "deciding"),  # change log → changes; what becomes of rows on both sides
     ("needs", "places", "removals", "clashes", "references", "linkedvalues"),
@@ -69,6 +70,8 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("narration", "orphans", "keeping"),  # …; values that lose a conflict
     ("dooming",),  # what a deletion would do
     ("planner",),  # subgraph → plan
+    ("planlines",),  # the operations of a plan, for people
+    ("planfiles", "narrowing"),  # plan ⇄ file; a plan without what a person took out
     ("differing",),  # two databases → differences
     ("exporting",),
     ("reservation", "sending", "trees"),
@@ -79,6 +82,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("reconciling", "naming"),
     ("overview",),
     ("starting",),  # the objects that were named
+    ("planned",),  # file → rows
     ("receivers",),  # Django signals → change log
     ("deletionlog",),
     ("settling",),  # values that lost a conflict, restored

@@ -21,6 +21,9 @@ class Command(BaseCommand):
         parser.add_argument("objects", nargs="+", metavar="OBJECT", help="app.Model.pk")
         parser.add_argument("--source", metavar="ALIAS", help='one database (default: "default")')
         parser.add_argument("--remote", metavar="ALIAS", help="the other database (default: SYNCHRO_REMOTE)")
+        parser.add_argument(
+            "--repair", metavar="FILE", help="write a plan that brings the target in step, for synchronize --apply"
+        )
         add_scope_options(parser, several=False)
         add_output_options(parser)
 
@@ -35,7 +38,7 @@ class Command(BaseCommand):
             raise
 
     def handle(self, *args: Any, **options: Any) -> None:
-        given = {name: options[name] for name in ("source", "remote")} | get_scope_options(options)
+        given = {name: options[name] for name in ("source", "remote", "repair")} | get_scope_options(options)
         progress = make_progress(self.stderr._out, wanted=options["progress"])
         try:
             found = api.diff_objects(options["objects"], progress=progress, **given)
