@@ -1,0 +1,198 @@
+"""A program that lets one kind of run die at one place after the other, and repairs it each time by a run in peace.
+
+``python -m tests.crashes.sweep commits|statements <scenario>…``. Prints how many places there were; ends with what is
+wrong where a state after the repair is not the one that a run in peace leaves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import django
+
+django.setup()
+
+import psycopg  # noqa: E402
+from django.core.management import call_command  # noqa: E402
+from django.db import connections  # noqa: E402
+
+from tests.crashes.scenarios import SCENARIOS, Scenario  # noqa: E402
+from tests.crashes.settings import FOLDER, SIDES  # noqa: E402
+from tests.crashes.sites import Camera, Picture, get_keeper  # noqa: E402
+
+KILLED = -signal.SIGKILL
+PICTURE = f"{FOLDER}/picture.json"
+
+
+class Killer:
+    """Counts the places at which the process may die, and lets it die at one of them.
+
+    A place is before a statement, and before and after a COMMIT or a COPY. After any other statement is before the next
+    one: nothing outside of the process has changed in between.
+    """
+
+    def __init__(self, at: int | None, *, everywhere: bool) -> None:
+        self.at = at
+        self.count = 0
+        self.everywhere = everywhere
+
+    def pass_by(self) -> None:
+        """Die, if this is the place."""
+        self.count += 1
+        if self.count == self.at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watch(self) -> None:
+        """Stand beside both databases from now on."""
+        for side in SIDES:
+            connection: Any = connections[side]
+            connection._commit = self._around(connection._commit)
+            if self.everywhere:
+                connection.execute_wrappers.append(self._execute)
+        if self.everywhere:
+            copy = psycopg.Cursor.copy
+            cursor: Any = psycopg.Cursor
+
+            @contextmanager
+            def copy_and_die(*args: Any, **options: Any) -> Iterator[Any]:
+                self.pass_by()
+                with copy(*args, **options) as copying:
+                    yield copying
+                self.pass_by()
+
+            cursor.copy = copy_and_die
+
+    def _execute(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+        self.pass_by()
+        return execute(sql, params, many, context)
+
+    def _around(self, act: Callable[[], Any]) -> Callable[[], Any]:
+        def acting() -> Any:
+            self.pass_by()
+            result = act()
+            self.pass_by()
+            return result
+
+        return acting
+
+
+def in_child(act: Callable[[], Any]) -> int:
+    """Do something in a process of its own; return how it ended: 0, 1 after an error, or the signal, negative."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            act()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def succeed(act: Callable[[], Any], what: str) -> None:
+    """Do something in a process of its own, which must not fail."""
+    if in_child(act) != 0:
+        sys.exit(f"failed: {what}")
+
+
+def migrate() -> None:
+    """Make the tables of both sides."""
+    for side in SIDES:
+        call_command("migrate", run_syncdb=True, database=side, verbosity=0)
+
+
+def run_and_look(scenario: Scenario, killer: Killer | None = None) -> None:
+    """Run; leave a picture of both sides, and the number of places."""
+    if killer is not None:
+        killer.watch()
+    scenario.run()
+    pictures = {side: Camera(side).take() for side in SIDES} if killer is None else {}
+    with open(PICTURE, "w") as file:
+        json.dump([pictures, killer.count if killer is not None else 0], file)
+
+
+def load() -> tuple[dict[str, Picture], int]:
+    """Return what the last run has left."""
+    with open(PICTURE) as file:
+        pictures, count = json.load(file)
+    return pictures, count
+
+
+def compare(expected: dict[str, Picture], found: dict[str, Picture]) -> list[str]:
+    """Return what differs, a line for each row."""
+    lines = []
+    for side in SIDES:
+        for table in sorted(expected[side].keys() | found[side].keys()):
+            mine, theirs = list(expected[side].get(table, [])), list(found[side].get(table, []))
+            for row in list(mine):
+                if row in theirs:
+                    mine.remove(row)
+                    theirs.remove(row)
+            lines += [f"{side} {table} lacks {row}" for row in mine] + [f"{side} {table} has {row}" for row in theirs]
+    return lines
+
+
+class Sweep:
+    """One scenario, and the states before it."""
+
+    def __init__(self, name: str, *, everywhere: bool) -> None:
+        self.name = name
+        self.scenario = SCENARIOS[name]
+        self.everywhere = everywhere
+        self.keeper = KEEPER
+
+    def prepare(self) -> None:
+        """Go through the steps before the run."""
+        self.keeper.restore("empty")
+        for step in self.scenario.steps:
+            succeed(step, f"{step.__name__} before {self.name}")
+        self.keeper.keep("before")
+
+    def run(self) -> int:
+        """Kill at each place; return how many there were."""
+        self.prepare()
+        expected = self.look_after_peace("in peace")
+        self.keeper.restore("before")
+        succeed(lambda: run_and_look(self.scenario, Killer(None, everywhere=self.everywhere)), "counting")
+        count = load()[1]
+        for at in range(1, count + 1):
+            self.keeper.restore("before")
+            ended = in_child(lambda: run_and_look(self.scenario, Killer(at, everywhere=self.everywhere)))
+            assert ended == KILLED, f"{self.name}: ended with {ended} at {at} of {count}"
+            found = self.look_after_peace(f"after a kill at {at} of {count}")
+            if wrong := compare(expected, found):
+                sys.exit("\n".join([f"{self.name}: killed at {at} of {count}:", *wrong]))
+        return count
+
+    def look_after_peace(self, when: str) -> dict[str, Picture]:
+        """Run without disturbance, and once more, as nothing may be left to do; return what the sides hold."""
+        succeed(lambda: run_and_look(self.scenario), f"{self.name} {when}")
+        return load()[0]
+
+
+def main(places: str, *names: str) -> None:
+    """Sweep over each scenario."""
+    KEEPER.create()
+    try:
+        succeed(migrate, "migrate")
+        KEEPER.keep("empty")
+        print(json.dumps({name: Sweep(name, everywhere=places == "statements").run() for name in names}))
+    finally:
+        KEEPER.drop()
+
+
+KEEPER = get_keeper()
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
