@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,15 @@ class Files:
         for side in SIDES:
             shutil.copyfile(self._find(side), f"{self._find(side)}.{state}")
 
+    def read(self) -> str:
+        """Return a text that is the same where the databases hold the same."""
+        found = hashlib.sha256()
+        for side in SIDES:
+            with closing(sqlite3.connect(self._find(side))) as database:
+                for line in database.iterdump():
+                    found.update(line.encode())
+        return found.hexdigest()
+
     def restore(self, state: str) -> None:
         """Let the databases hold what they held then."""
         for side in SIDES:
@@ -58,6 +70,7 @@ class Server:
         parts = {name: str(value) for name, value in parts.items() if value}
         self._dsn = psycopg.conninfo.make_conninfo(dbname=of["NAME"], **parts, **of["OPTIONS"])
         self._made: set[str] = set()
+        self._restored: tuple[str, str] | None = None
 
     def create(self) -> None:
         """Make empty databases."""
@@ -70,15 +83,33 @@ class Server:
             name = settings.DATABASES[side]["NAME"]
             self._copy(name, f"{name}_{state}")
 
+    def read(self) -> str:
+        """Return a text that is the same where the databases hold the same, sequences included."""
+        found = []
+        for side in SIDES:
+            dsn = psycopg.conninfo.make_conninfo(self._dsn, dbname=settings.DATABASES[side]["NAME"])
+            with psycopg.connect(dsn) as connection:
+                query = "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
+                tables = [
+                    f"SELECT string_agg(t::text, '' ORDER BY t::text) FROM {name} t"
+                    for (name,) in connection.execute(query)
+                ]
+                numbers = "SELECT string_agg(s::text, '' ORDER BY s::text) FROM pg_sequences s"
+                found += connection.execute(" UNION ALL ".join([*tables, numbers])).fetchall()
+        return hashlib.sha256(str(found).encode()).hexdigest()
+
     def restore(self, state: str) -> None:
         """Let the databases hold what they held then."""
+        if self._restored == (state, self._restored and self.read()):
+            return
         for side in SIDES:
             name = settings.DATABASES[side]["NAME"]
             self._copy(f"{name}_{state}", name)
+        self._restored = (state, self.read())
 
     def drop(self) -> None:
         """Drop all that was made."""
-        for name in self._made:
+        for name in sorted(self._made):
             self._execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
 
     def _copy(self, template: str, name: str) -> None:
@@ -109,7 +140,9 @@ class Camera:
 
     def take(self) -> Picture:
         """Return the rows by table."""
-        found = {model._meta.label: [*map(str, self._iter_rows(model))] for label in APPS for model in find_models(label)}
+        found = {
+            model._meta.label: [*map(str, self._iter_rows(model))] for label in APPS for model in find_models(label)
+        }
         found["mappings"] = [str(row) for row in self._iter_mappings()]
         found["log"] = [str(row) for row in self._iter_entries()]
         found["runs"] = [str(row) for row in self._iter_runs()]
