@@ -33,6 +33,7 @@ from gestore_sync.starting import (
     Objects,
     as_list,
     check_options,
+    check_parts,
     check_read_from,
     explained,
     get_database,
@@ -71,6 +72,7 @@ def synchronize(
     reconcile: bool = False,
     move: bool = False,
     backup: str | None = None,
+    commit_every: int | None = None,
     dry_run: bool = False,
     confirm: Callable[[Report], bool] | None = None,
     progress: Progress | None = None,
@@ -84,7 +86,8 @@ def synchronize(
     source put there and no longer has. ``changes``: of the roots only what the change log holds. ``strict``: all of the
     change log or nothing. ``reconcile``: compare everything first, and log what no entry tells of. ``move``: when the
     roots have arrived, delete them at the source, after a bundle was written to ``backup`` (default: a file in
-    "exports") and ``confirm``, which is shown the deletion, has returned True. ``dry_run``: only plan, write nothing.
+    "exports") and ``confirm``, which is shown the deletion, has returned True. ``commit_every``: commit the new objects
+    of the roots in parts of so many. ``dry_run``: only plan, write nothing.
 
     Returns the :class:`~gestore_sync.plan.Report`; objects of the change log that could not be sent are in its
     ``failures`` and ``conflicts`` and stay pending. Raises subclasses of
@@ -97,6 +100,7 @@ def synchronize(
         raise UnknownObject("Name the objects to move, whole, as --root app.Model.pk.")
     if changes and not roots:
         raise UnknownObject("Name the objects whose changes shall be sent, as --root app.Model.pk.")
+    check_parts(commit_every, is_log=changes or not roots)
     progress = progress or Progress()
     with explained(source, target, progress):
         graph, refs, scope = prepare_walk(source, roots, own=own, refer=refer, ignore=ignore, stop=stop, reach=reach)
@@ -105,12 +109,12 @@ def synchronize(
         if not dry_run:
             queue_missed(source, missed)
         if move and not dry_run:
-            push = Push(graph, scope, refs, target, **options)
+            push = Push(graph, scope, refs, target, commit_every=commit_every, **options)
             location = get_export_location(backup or f"{DEFAULT_FOLDER}/", timezone.now())
             every = LinkGraph(source, load_adapters(), skipping=False)
             return move_objects(push, every, backup=location, confirm=confirm)
         if roots and not changes:
-            push = Push(graph, scope, refs, target, **options)
+            push = Push(graph, scope, refs, target, commit_every=commit_every, **options)
         else:
             unwritten = missed if dry_run else []
             push = Replay(

@@ -76,6 +76,10 @@ class UnreadableValue(GestoreSyncError):
         self.using = using
 
 
+class PartlyWritten(GestoreSyncError):
+    """A run in parts was broken off: what it had committed before stays, and the next run goes on from there."""
+
+
 class NotArrived(GestoreSyncError):
     """The target does not have all that a move would delete at the source; nothing was deleted."""
 

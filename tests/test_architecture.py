@@ -72,6 +72,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("reservation", "sending", "trees"),
     ("inserting",),
     ("executor",),  # plan → rows
+    ("parts",),  # plan → rows, part by part
     ("gathering", "ledger", "pushing"),  # what changes need; what both sides know of runs; a push of roots
     ("replaying", "resetting"),  # a push of the change log
     ("reconciling", "naming"),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from django.contrib.contenttypes.models import ContentType
@@ -15,7 +14,7 @@ from gestore_sync import api
 from gestore_sync.exceptions import UnknownObject
 from tests.crashes.settings import FOLDER
 from tests.kinds.pushing import rows
-from tests.logged.models import Employee, Team, Theatre, Venue
+from tests.logged.models import Employee, Team, Theatre
 from tests.logged.sites import add, change
 from tests.policies.models import Article, Brand, Claim, Colour, Depot, Parcel, Remark, Scan, Shift, Truck, Worker
 
@@ -25,10 +24,14 @@ BUNDLE = f"{FOLDER}/bundle.json.gz"
 
 @dataclass(frozen=True)
 class Scenario:
-    """``steps``: what happened before, each in a process of its own; ``run``: what is killed, and then done again."""
+    """``steps``: what happened before, each in a process of its own; ``run``: what is killed, and then done again.
+
+    ``varying``: tables that may tell how often a run was begun.
+    """
 
     run: Callable[[], Any]
     steps: tuple[Callable[[], Any], ...] = ()
+    varying: tuple[str, ...] = ()
 
 
 def here(model: type[Model]) -> QuerySet[Any]:
@@ -101,6 +104,11 @@ def push(**options: Any) -> None:
     api.synchronize([DEPOT, TEAM, THEATRE], remote="remote", **options)
 
 
+def push_in_parts() -> None:
+    """Push the roots, and commit the new objects three at a time."""
+    push(commit_every=3)
+
+
 def push_and_prune() -> None:
     """Push the roots; what LOCAL no longer has goes."""
     push(prune=True)
@@ -150,6 +158,7 @@ def move() -> None:
 
 SCENARIOS = {
     "first push": Scenario(push, (make_objects,)),
+    "in parts": Scenario(push_in_parts, (make_objects,), varying=("runs",)),
     "second push": Scenario(push_and_prune, (make_objects, push, change_objects, swap_badges)),
     "log": Scenario(send_log, (make_objects, send_log, change_objects, swap_badges)),
     "first log": Scenario(send_log, (make_objects,)),

@@ -30,6 +30,8 @@ Picture = dict[str, list[str]]
 class Files:
     """Databases that are files of SQLite."""
 
+    dsn = ""
+
     def create(self) -> None:
         """Nothing: SQLite makes the files."""
 
@@ -68,7 +70,7 @@ class Server:
         of = {**settings.DATABASES["default"], "NAME": "postgres"}
         parts = {"host": of["HOST"], "port": of["PORT"], "user": of["USER"], "password": of["PASSWORD"]}
         parts = {name: str(value) for name, value in parts.items() if value}
-        self._dsn = psycopg.conninfo.make_conninfo(dbname=of["NAME"], **parts, **of["OPTIONS"])
+        self.dsn = psycopg.conninfo.make_conninfo(dbname=of["NAME"], **parts, **of["OPTIONS"])
         self._made: set[str] = set()
         self._restored: tuple[str, str] | None = None
 
@@ -87,7 +89,7 @@ class Server:
         """Return a text that is the same where the databases hold the same, sequences included."""
         found = []
         for side in SIDES:
-            dsn = psycopg.conninfo.make_conninfo(self._dsn, dbname=settings.DATABASES[side]["NAME"])
+            dsn = psycopg.conninfo.make_conninfo(self.dsn, dbname=settings.DATABASES[side]["NAME"])
             with psycopg.connect(dsn) as connection:
                 query = "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
                 tables = [
@@ -118,7 +120,7 @@ class Server:
         self._made.add(name)
 
     def _execute(self, statement: Any, *names: str) -> None:
-        with psycopg.connect(self._dsn, autocommit=True) as connection:
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
             connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 

@@ -1,7 +1,8 @@
 """A program that lets one kind of run die at one place after the other, and repairs it each time by a run in peace.
 
-``python -m tests.crashes.sweep commits|statements <scenario>…``. Prints how many places there were; ends with what is
-wrong where a state after the repair is not the one that a run in peace leaves.
+``python -m tests.crashes.sweep commits|statements|sessions <scenario>…``; with "sessions" the target ends the session
+instead, and the run must say so. Prints how many places there were; ends with what is wrong where a state after the
+repair is not the one that a run in peace leaves.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import json
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import django
@@ -23,33 +25,36 @@ import psycopg  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.db import connections  # noqa: E402
 
+from gestore_sync.exceptions import DatabaseUnavailable, GestoreSyncError  # noqa: E402
+from tests.crashes.children import start, wait  # noqa: E402
 from tests.crashes.scenarios import SCENARIOS, Scenario  # noqa: E402
 from tests.crashes.settings import FOLDER, SIDES  # noqa: E402
 from tests.crashes.sites import Camera, Picture, get_keeper  # noqa: E402
 from tests.policies.watching import is_read  # noqa: E402
 
 KILLED = -signal.SIGKILL
-PICTURE = f"{FOLDER}/picture.json"
+PICTURE = Path(FOLDER) / "picture.json"
 
 
 class Killer:
     """Counts the places at which the process may die, and lets it die at one of them.
 
-    A place is before and after a COMMIT, and if the process may die ``everywhere``, before and after each statement, but
-    one of two places with nothing in between but reading: what the process leaves behind is the same at both.
+    A place is before and after a COMMIT, and if the process may die ``everywhere``, before and after each statement.
+    Two places with nothing but reading in between are one: what the process leaves behind is the same at both.
     """
 
-    def __init__(self, at: int | None, *, everywhere: bool) -> None:
+    def __init__(self, at: int | None, places: str) -> None:
         self.at = at
         self.count = 0
-        self.everywhere = everywhere
+        self.everywhere = places != "commits"
+        self.happen = end_session if places == "sessions" else die
         self._has_written = True
 
     def pass_by(self) -> None:
-        """Die, if this is the place."""
+        """Let it happen, if this is the place."""
         self.count += 1
         if self.count == self.at:
-            os.kill(os.getpid(), signal.SIGKILL)
+            self.happen()
 
     def watch(self) -> None:
         """Stand beside both databases from now on."""
@@ -89,21 +94,22 @@ class Killer:
         return acting
 
 
+def die() -> None:
+    """Kill this process."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def end_session() -> None:
+    """Let the server of the target end the session."""
+    connection: Any = connections["remote"].connection
+    if connection is not None and not connection.closed:
+        with psycopg.connect(get_keeper().dsn, autocommit=True) as beside:
+            beside.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.info.backend_pid])
+
+
 def in_child(act: Callable[[], Any]) -> int:
-    """Do something in a process of its own; return how it ended: 0, 1 after an error, or the signal, negative."""
-    sys.stdout.flush()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            act()
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    """Do something in a process of its own; return how it ended."""
+    return wait(start(act))
 
 
 def succeed(act: Callable[[], Any], what: str) -> None:
@@ -123,16 +129,19 @@ def run_and_look(scenario: Scenario, killer: Killer | None = None) -> None:
     """Run; leave a picture of both sides, and the number of places."""
     if killer is not None:
         killer.watch()
-    scenario.run()
+    try:
+        scenario.run()
+    except GestoreSyncError as error:
+        if killer is None or killer.happen is die:
+            raise
+        assert isinstance(error, DatabaseUnavailable), repr(error)
     pictures = {side: Camera(side).take() for side in SIDES} if killer is None else {}
-    with open(PICTURE, "w") as file:
-        json.dump([pictures, killer.count if killer is not None else 0], file)
+    PICTURE.write_text(json.dumps([pictures, killer.count if killer is not None else 0]))
 
 
 def load() -> tuple[dict[str, Picture], int]:
     """Return what the last run has left."""
-    with open(PICTURE) as file:
-        pictures, count = json.load(file)
+    pictures, count = json.loads(PICTURE.read_text())
     return pictures, count
 
 
@@ -151,12 +160,12 @@ def compare(expected: dict[str, Picture], found: dict[str, Picture]) -> list[str
 
 
 class Sweep:
-    """One scenario, and the states before it. What one run has left behind is repaired once, however often it is left."""
+    """One scenario, and the states before it. What runs have left behind is repaired once, however often it is left."""
 
-    def __init__(self, name: str, *, everywhere: bool) -> None:
+    def __init__(self, name: str, places: str) -> None:
         self.name = name
         self.scenario = SCENARIOS[name]
-        self.everywhere = everywhere
+        self.places = places
         self.keeper = KEEPER
 
     def prepare(self) -> None:
@@ -172,12 +181,14 @@ class Sweep:
         repaired = {self.keeper.read()}
         expected = self.look_after_peace("in peace")
         self.keeper.restore("before")
-        succeed(lambda: run_and_look(self.scenario, Killer(None, everywhere=self.everywhere)), "counting")
+        succeed(lambda: run_and_look(self.scenario, Killer(None, self.places)), "counting")
         count = load()[1]
         for at in range(1, count + 1):
             self.keeper.restore("before")
-            ended = in_child(lambda: run_and_look(self.scenario, Killer(at, everywhere=self.everywhere)))
-            assert ended == KILLED, f"{self.name}: ended with {ended} at {at} of {count}"
+            ended = in_child(partial(run_and_look, self.scenario, Killer(at, self.places)))
+            assert ended == (0 if self.places == "sessions" else KILLED), (
+                f"{self.name}: ended with {ended} at {at} of {count}"
+            )
             left = self.keeper.read()
             if left in repaired:
                 continue
@@ -190,7 +201,11 @@ class Sweep:
     def look_after_peace(self, when: str) -> dict[str, Picture]:
         """Run without disturbance; return what the sides hold."""
         succeed(lambda: run_and_look(self.scenario), f"{self.name} {when}")
-        return load()[0]
+        found = load()[0]
+        for picture in found.values():
+            for table in self.scenario.varying:
+                picture.pop(table, None)
+        return found
 
 
 def main(places: str, *names: str) -> None:
@@ -199,7 +214,7 @@ def main(places: str, *names: str) -> None:
     try:
         succeed(migrate, "migrate")
         KEEPER.keep("empty")
-        print(json.dumps({name: Sweep(name, everywhere=places == "statements").run() for name in names}))
+        print(json.dumps({name: Sweep(name, places).run() for name in names}))
     finally:
         KEEPER.drop()
 

@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -26,6 +25,7 @@ from django.db import DatabaseError, transaction  # noqa: E402
 
 from gestore_sync import api  # noqa: E402
 from gestore_sync.exceptions import GestoreSyncError  # noqa: E402
+from tests.crashes.children import start, wait  # noqa: E402
 from tests.crashes.settings import FOLDER, SIDES  # noqa: E402
 from tests.crashes.sites import get_keeper  # noqa: E402
 from tests.kinds.pushing import rows  # noqa: E402
@@ -138,21 +138,14 @@ def keep_sending(roots: list[str], until: float) -> Counter[str]:
     return ends
 
 
-def start(act: Callable[[], Counter[str]], name: str) -> int:
+def begin(act: Callable[[], Counter[str]], name: str) -> int:
     """Do something in a process of its own, which leaves what it returns in a file."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            with open(f"{FOLDER}/{name}.json", "w") as file:
-                json.dump(act(), file)
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
-    return child
+    return start(lambda: find_file(name).write_text(json.dumps(act())))
+
+
+def find_file(name: str) -> Path:
+    """Where a process leaves what it returns."""
+    return Path(FOLDER) / f"{name}.json"
 
 
 def prepare() -> Counter[str]:
@@ -218,14 +211,10 @@ def finish() -> Counter[str]:
 
 def wait_for(children: dict[str, int]) -> dict[str, Any]:
     """What the processes have left behind; all must end well."""
-    failed = [name for name, child in children.items() if os.waitpid(child, 0)[1] != 0]
+    failed = [name for name, child in children.items() if wait(child) != 0]
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
-    found = {}
-    for name in children:
-        with open(f"{FOLDER}/{name}.json") as file:
-            found[name] = json.load(file)
-    return found
+    return {name: json.loads(find_file(name).read_text()) for name in children}
 
 
 def main(seconds: str) -> None:
@@ -233,7 +222,7 @@ def main(seconds: str) -> None:
     keeper = get_keeper()
     keeper.create()
     try:
-        wait_for({"prepare": start(prepare, "prepare")})
+        wait_for({"prepare": begin(prepare, "prepare")})
         until = time.time() + float(seconds)
         acts = {
             "local 1": partial(keep_writing, "default", 1, until),
@@ -242,8 +231,8 @@ def main(seconds: str) -> None:
             "log": partial(keep_sending, [], until),
             "roots": partial(keep_sending, ROOTS, until),
         }
-        found = wait_for({name: start(act, name) for name, act in acts.items()})
-        found |= wait_for({"end": start(finish, "end")})
+        found = wait_for({name: begin(act, name) for name, act in acts.items()})
+        found |= wait_for({"end": begin(finish, "end")})
         print(json.dumps(found))
     finally:
         keeper.drop()

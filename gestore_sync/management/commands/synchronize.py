@@ -52,13 +52,16 @@ class Command(BaseCommand):
         parser.add_argument(
             "--backup", metavar="FILE_DIR_OR_URL", help="where --move writes the bundle (default: exports)"
         )
+        parser.add_argument(
+            "--commit-every", type=int, metavar="N", help="commit the new objects of the roots in parts of N"
+        )
         parser.add_argument("--dry-run", action="store_true", help="show what would be done; write nothing")
         add_scope_options(parser)
         add_output_options(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         names = ("source", "remote", "on_conflict", "prune", "changes", "strict", "reconcile", "dry_run")
-        given = {name: options[name] for name in (*names, "move", "backup")}
+        given = {name: options[name] for name in (*names, "move", "backup", "commit_every")}
         given["confirm"] = make_confirmation(self, options, options["root"]) if options["move"] else None
         progress = make_progress(self.stderr._out, wanted=options["progress"])
         try:
