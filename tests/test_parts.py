@@ -17,7 +17,7 @@ from tests.conftest import Pair
 from tests.kinds.making import make, make_many
 from tests.kinds.pushing import rows
 from tests.logged.models import Employee, Team
-from tests.logged.sites import in_thread, receiving
+from tests.logged.sites import NO_CHANGES, in_thread, receiving
 from tests.policies.models import Area, Brand, Colour, Depot, Parcel, Scan, Shift, Truck, Worker
 from tests.policies.watching import Watch, pairings, watched
 
@@ -56,6 +56,13 @@ def describe(watch: Watch, using: str) -> dict[str, Any]:
     }
 
 
+def assert_done(watch: Watch, *roots: Any, **options: Any) -> None:
+    """Another push has nothing to do."""
+    before = watch.picture()
+    assert watch.synchronize(*roots, **options).message == NO_CHANGES
+    assert watch.picture() == before
+
+
 def count_runs(watch: Watch) -> list[int]:
     """How many objects each run on record has created on the target."""
     runs = rows(SyncRun, watch.target).order_by("pk").values_list("counts", flat=True)
@@ -87,7 +94,7 @@ def test_new_objects_are_committed_in_parts_with_their_mappings_and_a_record_of_
     assert later[-1] <= SIZE
     assert seen[0][0] < seen[-1][0] == 10
     assert all(there == mapped for there, mapped in seen)
-    watch.push_nothing(depot, commit_every=SIZE)
+    assert_done(watch, depot, commit_every=SIZE)
 
 
 @LIVE
@@ -114,7 +121,7 @@ def test_a_run_that_was_cut_leaves_what_it_had_committed_and_the_next_one_goes_o
 
     assert report.updated == {}
     assert describe(watch, watch.target) == describe(watch, watch.source)
-    watch.push_nothing(depot)
+    assert_done(watch, depot)
 
 
 @LIVE
@@ -142,7 +149,7 @@ def test_changes_deletions_and_traded_values_come_with_the_first_part(watch: Wat
     first_run = rows(SyncRun, watch.target).order_by("pk")[1]
     assert first_run.counts["updated"] == report.updated
     assert first_run.counts["created"] == {"policies.Brand": 1}
-    watch.push_nothing(depot, own=["policies.Shift.worker"], prune=True)
+    assert_done(watch, depot, own=["policies.Shift.worker"], prune=True)
 
 
 @LIVE
@@ -190,7 +197,7 @@ def test_a_key_that_is_reserved_for_a_later_part_is_given_to_nobody_else(watch: 
 
     assert watch.on_target(Parcel).filter(depot=far, number="theirs").count() == 1
     assert watch.on_target(Parcel).filter(depot__name="North").count() == 5
-    watch.push_nothing(depot)
+    assert_done(watch, depot)
 
 
 @LIVE_ON_POSTGRESQL
@@ -209,7 +216,7 @@ def test_a_run_in_parts_ends_where_another_run_has_written_in_between(watch: Wat
     watch.push(depot, commit_every=SIZE)
 
     assert describe(watch, watch.target) == describe(watch, watch.source)
-    watch.push_nothing(depot, other)
+    assert_done(watch, depot, other)
 
 
 @LIVE
