@@ -200,6 +200,21 @@ def test_a_key_that_is_reserved_for_a_later_part_is_given_to_nobody_else(watch: 
     assert_done(watch, depot)
 
 
+@LIVE
+def test_a_row_that_is_gone_when_a_later_part_needs_it_ends_the_run_and_the_next_one_mends_it(watch: Watch) -> None:
+    depot = make_depot(watch)
+
+    def delete(using: str, **kwargs: Any) -> None:
+        transaction.on_commit(lambda: rows(Brand, using).all()._raw_delete(using), using=using)
+
+    with receiving(post_save, delete, Brand), pytest.raises(PartlyWritten, match="were committed before and stay"):
+        watch.synchronize(depot, commit_every=SIZE)
+    connections[watch.target].check_constraints()
+    watch.push(depot)
+
+    assert describe(watch, watch.target) == describe(watch, watch.source)
+
+
 @LIVE_ON_POSTGRESQL
 def test_a_run_in_parts_ends_where_another_run_has_written_in_between(watch: Watch) -> None:
     depot, other = make_depot(watch), make_depot(watch, "South")

@@ -63,65 +63,85 @@ class Files:
         return Path(settings.DATABASES[side]["NAME"])
 
 
+KEEP = """
+    DO $$ DECLARE name text; BEGIN
+        DROP SCHEMA IF EXISTS {state} CASCADE;
+        CREATE SCHEMA {state};
+        FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
+            EXECUTE format('CREATE TABLE {state}.%I AS TABLE public.%I', name, name);
+        END LOOP;
+        CREATE TABLE {state}.all_sequences AS SELECT * FROM pg_sequences WHERE schemaname = 'public';
+    END $$
+"""
+RESTORE = """
+    DO $$ DECLARE name text; value bigint; BEGIN
+        FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
+            EXECUTE format('DELETE FROM public.%I', name);
+            EXECUTE format('INSERT INTO public.%I SELECT * FROM {state}.%I', name, name);
+        END LOOP;
+        FOR name, value IN SELECT sequencename, last_value FROM {state}.all_sequences LOOP
+            PERFORM setval(format('public.%I', name), coalesce(value, 1), value IS NOT NULL);
+        END LOOP;
+    END $$
+"""
+TABLES = "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
+READ_TABLE = "SELECT '{name}' || string_agg(t::text, '' ORDER BY t::text) FROM public.{name} t"
+READ_SEQUENCES = "SELECT string_agg(s::text, '' ORDER BY s::text) FROM pg_sequences s WHERE schemaname = 'public'"
+
+
 class Server:
-    """Databases of a PostgreSQL server; a state is a template."""
+    """Databases of a PostgreSQL server; a state is a schema of its own."""
 
     def __init__(self) -> None:
         of = {**settings.DATABASES["default"], "NAME": "postgres"}
         parts = {"host": of["HOST"], "port": of["PORT"], "user": of["USER"], "password": of["PASSWORD"]}
         parts = {name: str(value) for name, value in parts.items() if value}
         self.dsn = psycopg.conninfo.make_conninfo(dbname=of["NAME"], **parts, **of["OPTIONS"])
-        self._made: set[str] = set()
         self._restored: tuple[str, str] | None = None
 
     def create(self) -> None:
         """Make empty databases."""
-        for side in SIDES:
-            self._copy("template0", settings.DATABASES[side]["NAME"])
+        for name in self._names():
+            self._administer("CREATE DATABASE {} TEMPLATE template0", name)
 
     def keep(self, state: str) -> None:
-        """Remember what the databases hold now. Nobody may be connected."""
-        for side in SIDES:
-            name = settings.DATABASES[side]["NAME"]
-            self._copy(name, f"{name}_{state}")
+        """Remember what the databases hold now."""
+        for name in self._names():
+            self._execute(name, KEEP.replace("{state}", f"state_{state}"))
 
     def read(self) -> str:
         """Return a text that is the same where the databases hold the same, sequences included."""
         found = []
-        for side in SIDES:
-            dsn = psycopg.conninfo.make_conninfo(self.dsn, dbname=settings.DATABASES[side]["NAME"])
-            with psycopg.connect(dsn) as connection:
-                query = "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
-                tables = [
-                    f"SELECT string_agg(t::text, '' ORDER BY t::text) FROM {name} t"
-                    for (name,) in connection.execute(query)
-                ]
-                numbers = "SELECT string_agg(s::text, '' ORDER BY s::text) FROM pg_sequences s"
-                found += connection.execute(" UNION ALL ".join([*tables, numbers])).fetchall()
+        for name in self._names():
+            tables = [READ_TABLE.replace("{name}", table) for (table,) in self._execute(name, TABLES)]
+            found.append(sorted(map(str, self._execute(name, " UNION ALL ".join([*tables, READ_SEQUENCES])))))
         return hashlib.sha256(str(found).encode()).hexdigest()
 
     def restore(self, state: str) -> None:
         """Let the databases hold what they held then."""
-        if self._restored == (state, self._restored and self.read()):
+        if self._restored is not None and self._restored == (state, self.read()):
             return
-        for side in SIDES:
-            name = settings.DATABASES[side]["NAME"]
-            self._copy(f"{name}_{state}", name)
+        for name in self._names():
+            self._execute(name, RESTORE.replace("{state}", f"state_{state}"))
         self._restored = (state, self.read())
 
     def drop(self) -> None:
         """Drop all that was made."""
-        for name in sorted(self._made):
-            self._execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
+        for name in self._names():
+            self._administer("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
 
-    def _copy(self, template: str, name: str) -> None:
-        self._execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
-        self._execute("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY", name, template)
-        self._made.add(name)
+    @staticmethod
+    def _names() -> list[str]:
+        return [str(settings.DATABASES[side]["NAME"]) for side in SIDES]
 
-    def _execute(self, statement: Any, *names: str) -> None:
+    def _execute(self, name: str, statement: Any) -> list[Any]:
+        with psycopg.connect(psycopg.conninfo.make_conninfo(self.dsn, dbname=name)) as connection:
+            cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    def _administer(self, statement: Any, name: str) -> None:
         with psycopg.connect(self.dsn, autocommit=True) as connection:
-            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+            connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
 
 
 def get_keeper() -> Files | Server:
