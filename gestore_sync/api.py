@@ -37,6 +37,7 @@ from gestore_sync.starting import (
     Objects,
     as_list,
     check_options,
+    check_parts,
     explained,
     get_database,
     prepare_walk,
@@ -78,6 +79,7 @@ def synchronize(
     verify: bool = False,
     move: bool = False,
     backup: str | None = None,
+    commit_every: int | None = None,
     dry_run: bool = False,
     plan: str | None = None,
     apply: str | None = None,
@@ -95,8 +97,9 @@ def synchronize(
     change log or nothing. ``reconcile``: compare everything first, and log what no entry tells of. ``verify``: compare
     afterwards what was sent; what is not as it should be is a failure. ``move``: when the roots have arrived, delete
     them at the source, after a bundle was written to ``backup`` (default: a file in "exports") and ``confirm``, which
-    is shown the deletion, has returned True. ``dry_run``: only plan, write nothing. ``plan``: a path or URL: only write
-    the plan there. ``apply``: that of a plan: do what it says, and nothing else.
+    is shown the deletion, has returned True. ``commit_every``: commit the new objects of the roots in parts of so many.
+    ``dry_run``: only plan, write nothing. ``plan``: a path or URL: only write the plan there. ``apply``: that of a
+    plan: do what it says, and nothing else.
 
     Returns the :class:`~gestore_sync.plan.Report`; objects of the change log that could not be sent are in its
     ``failures`` and ``conflicts`` and stay pending. Raises subclasses of
@@ -114,6 +117,7 @@ def synchronize(
         raise UnknownObject("Name the objects whose changes shall be sent, as --root app.Model.pk.")
     if verify and dry_run:
         raise WrongSetting("--verify compares what was written, and --dry-run writes nothing. Leave one of them out.")
+    check_parts(commit_every, is_log=changes or not roots)
     progress = progress or Progress()
     with explained(source, target, progress):
         graph, refs, scope = prepare_walk(source, roots, own=own, refer=refer, ignore=ignore, stop=stop, reach=reach)
@@ -122,12 +126,12 @@ def synchronize(
         if not dry_run:
             queue_missed(source, missed)
         if move and not dry_run:
-            push = Push(graph, scope, refs, target, **options)
+            push = Push(graph, scope, refs, target, commit_every=commit_every, **options)
             location = get_export_location(backup or f"{DEFAULT_FOLDER}/", timezone.now())
             every = LinkGraph(source, load_adapters(), skipping=False)
             return move_objects(push, every, backup=location, confirm=confirm)
         if roots and not changes:
-            push = Push(graph, scope, refs, target, **options)
+            push = Push(graph, scope, refs, target, commit_every=commit_every, **options)
             if plan is not None:
                 return write_plan_of(push, plan)
         else:

@@ -47,7 +47,10 @@ def are_same(one: str, other: str) -> bool:
         files = [Path(str(connections[alias].settings_dict["NAME"])) for alias in (one, other)]
         return all(file.exists() for file in files) and bool(files[0].samefile(files[1]))
     if connections[one].vendor == "postgresql" and can_connect(one) and can_connect(other):
-        return bool(ask_server(one) == ask_server(other))
+        try:
+            return bool(ask_server(one) == ask_server(other))
+        except (OperationalError, InterfaceError):
+            return False  # the run that begins now will say which of them has gone
     return False
 
 

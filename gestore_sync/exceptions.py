@@ -80,6 +80,10 @@ class NotVerified(GestoreSyncError):
     """A push is done, and what it has written could not be compared with the source."""
 
 
+class PartlyWritten(GestoreSyncError):
+    """A run in parts was broken off: what it had committed before stays, and the next run goes on from there."""
+
+
 class NotArrived(GestoreSyncError):
     """The target does not have all that a move would delete at the source; nothing was deleted."""
 

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
+from uuid import UUID, uuid4
 
-from django.db import connections
+from django.db import DatabaseError, InterfaceError, connections
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from gestore_sync.differing import Comparer
-from gestore_sync.exceptions import UnresolvedConflicts, WriteFailed
+from gestore_sync.exceptions import (
+    GestoreSyncError,
+    OutOfStep,
+    PartlyWritten,
+    SchemaMismatch,
+    UnresolvedConflicts,
+    WriteFailed,
+)
 from gestore_sync.executor import Executor
+from gestore_sync.failures import explain
 from gestore_sync.links import LinkGraph
 from gestore_sync.mappings import MappingStore, has_tables
 from gestore_sync.models import SyncRun
 from gestore_sync.origins import make_own_origin
-from gestore_sync.plan import Account, Report
+from gestore_sync.parts import PartExecutor
+from gestore_sync.plan import Account, Create, Report
 from gestore_sync.planner import Planner
 from gestore_sync.policies import Policies
 from gestore_sync.progress import Progress
@@ -30,7 +42,10 @@ from gestore_sync.walker import Walker
 
 
 class Push:
-    """A push of roots, with everything that belongs to them: all or nothing."""
+    """A push of roots, with everything that belongs to them: all or nothing.
+
+    ``commit_every``: new objects are committed in parts of so many, see :mod:`gestore_sync.parts`.
+    """
 
     def __init__(
         self,
@@ -41,6 +56,7 @@ class Push:
         *,
         on_conflict: Policies,
         prune: bool = False,
+        commit_every: int | None = None,
         progress: Progress,
     ) -> None:
         self.graph = graph
@@ -50,6 +66,7 @@ class Push:
         self.target = target
         self.on_conflict = on_conflict
         self.prune = prune
+        self.commit_every = commit_every
         self.progress = progress
         self.account = Account()
 
@@ -92,23 +109,37 @@ class Push:
         """What has to be done when the run is alone."""
 
     def _run_once(self) -> Report:
-        with self._both():
-            planner = self.make_planner(MappingStore(self.source, self.target))
-            plan, report = planner.plan, planner.plan.report
-            try:
+        with ExitStack() as stack:
+            with self._both():
+                planner = self.make_planner(MappingStore(self.source, self.target))
+                plan, report = planner.plan, planner.plan.report
+                stack.callback(plan.close)
                 unresolved = report.get_unresolved()
                 if unresolved:
                     raise UnresolvedConflicts(describe_conflicts(unresolved), report=report)
-                if not plan.is_empty():
-                    Executor(planner, self.progress).apply()
-            except WriteFailed as error:
-                error.report = report
-                report.failures += [error.failure] if error.failure else []
-                raise
-            finally:
-                plan.close()
+                executor = self._make_executor(planner)
+                try:
+                    if not plan.is_empty():
+                        executor.apply()
+                except WriteFailed as error:
+                    error.report = report
+                    report.failures += [error.failure] if error.failure else []
+                    raise
+            if isinstance(executor, PartExecutor):
+                commit_parts(executor, report)
         report.message = get_message(written=not plan.is_empty())
         return report
+
+    def _make_executor(self, planner: Planner) -> Executor:
+        size = self.commit_every
+        if size is None or planner.plan.report.created.total() <= size:
+            return Executor(planner, self.progress)
+        if not planner.store.in_target:
+            raise SchemaMismatch(
+                f"The target {self.target!r} has no tables of gestore_sync, which keep account of what is committed in "
+                f"parts. Run: manage.py migrate gestore_sync --database {self.target}"
+            )
+        return PartExecutor(planner, self.progress, size)
 
     def _walk(self) -> Subgraph:
         self.progress.start("walking")
@@ -157,6 +188,31 @@ class Push:
     def _walk_sent(self) -> Subgraph:
         """What a run sends, for a comparison."""
         return self._walk()
+
+
+def commit_parts(executor: PartExecutor, report: Report) -> None:
+    """Write the later parts of a plan, each in a transaction of its own. Raises :class:`PartlyWritten`."""
+    for part in executor.iter_parts():
+        uuid = uuid4()
+        try:
+            repeat(partial(commit_part, executor, part, uuid), executor.target)
+        except (GestoreSyncError, DatabaseError, InterfaceError) as error:
+            report.created = executor.committed
+            known = error if isinstance(error, GestoreSyncError) else explain(error, executor.source, executor.target)
+            report.failures += [failure] if (failure := getattr(known, "failure", None)) else []
+            reason = re.sub(r" ?Nothing was written[^.]*\.", "", str(known))
+            text = _("%(number)s new objects were committed before and stay. Run it again: it goes on from there.")
+            text %= {"number": f"{executor.committed.total():,}"}
+            raise PartlyWritten(f"{reason} {text}", report=report) from error
+        executor.note_committed(part, uuid)
+
+
+def commit_part(executor: PartExecutor, part: Sequence[Create], uuid: UUID) -> None:
+    """Write one part, unless others have written since the last one: what they did is not in the plan."""
+    with write_all_or_nothing(executor.target, SyncRun._meta.db_table):
+        if not executor.is_alone():
+            raise OutOfStep(f"Another run has written to the target {executor.target!r} between two parts.")
+        executor.apply_part(part, uuid)
 
 
 def get_message(*, written: bool) -> str:

@@ -104,3 +104,13 @@ def check_options(on_conflict: str | None, reach: str | None, *, is_log: bool, p
     if is_log and prune:
         raise WrongSetting("--prune goes with --root: the change log tells itself what was deleted.")
     get_watched()
+
+
+def check_parts(commit_every: int | None, *, is_log: bool) -> None:
+    """Raise :class:`WrongSetting` where a run cannot be committed in such parts."""
+    if commit_every is None:
+        return
+    if isinstance(commit_every, bool) or not isinstance(commit_every, int) or commit_every < 1:
+        raise WrongSetting(f"--commit-every takes a whole number from 1 on, not {commit_every!r}.")
+    if is_log:
+        raise WrongSetting("--commit-every goes with whole objects, --root: the change log is sent in one transaction.")

@@ -77,6 +77,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("reservation", "sending", "trees"),
     ("inserting", "rows"),
     ("executor",),  # plan → rows
+    ("parts",),  # plan → rows, part by part
     ("gathering", "ledger", "pushing"),  # what changes need; what both sides know of runs; a push of roots
     ("replaying", "resetting", "verifying"),  # a push of the change log; has a push brought everything
     ("reconciling", "naming"),

@@ -46,6 +46,19 @@ class Writer:
         first = max(highest, above, 0) + 1
         return list(range(first, first + number))
 
+    def hold(self, model: type[Model], highest: int) -> None:
+        """Let the database count on above ``highest``: keys up to it were reserved and are used after the commit. Where
+        the counter is a sequence it has gone on already; MySQL would commit for it."""
+        if self.connection.vendor == "sqlite":
+            table = model._meta.db_table
+            with self.connection.cursor() as cursor:
+                cursor.execute("UPDATE sqlite_sequence SET seq = max(seq, %s) WHERE name = %s", [highest, table])
+                cursor.execute(
+                    "INSERT INTO sqlite_sequence (seq, name) SELECT %s, %s "
+                    "WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = %s)",
+                    [highest, table, table],
+                )
+
     def _read_counter(self, cursor: Any, table: str) -> int:
         """The next value of MySQL's or MariaDB's counter, which does not come back to keys of deleted rows."""
         if not getattr(self.connection, "mysql_is_mariadb", False):

@@ -55,6 +55,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "--backup", metavar="FILE_DIR_OR_URL", help="where --move writes the bundle (default: exports)"
         )
+        parser.add_argument(
+            "--commit-every", type=int, metavar="N", help="commit the new objects of the roots in parts of N"
+        )
         ways = parser.add_mutually_exclusive_group()
         ways.add_argument("--dry-run", action="store_true", help="show what would be done; write nothing")
         ways.add_argument("--plan", metavar="FILE", help="with --root: only write what would be done into a file")
@@ -64,7 +67,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         names = ("source", "remote", "on_conflict", "prune", "changes", "strict", "reconcile", "dry_run")
-        given = {name: options[name] for name in (*names, "verify", "move", "backup", "plan", "apply")}
+        given = {name: options[name] for name in (*names, "verify", "move", "backup", "commit_every", "plan", "apply")}
         given["confirm"] = make_confirmation(self, options, options["root"]) if options["move"] else None
         progress = make_progress(self.stderr._out, wanted=options["progress"])
         try:
