@@ -162,9 +162,7 @@ def make_generic(number: int, generic: Generic) -> dict[str, Any]:
     if generic.key == AUTO:
         key = models.PositiveBigIntegerField(null=generic.null)
     return {
-        f"kind{number}": models.ForeignKey(
-            ContentType, models.CASCADE, null=generic.null, related_name="+"
-        ),
+        f"kind{number}": models.ForeignKey(ContentType, models.CASCADE, null=generic.null, related_name="+"),
         f"key{number}": key,
         f"subject{number}": GenericForeignKey(f"kind{number}", f"key{number}"),
     }

@@ -101,9 +101,7 @@ def draw_model(draw: st.DrawFn, number: int, count: int, coded: list[int]) -> Dr
         tuple(
             Members(to, through)
             for to, through in draw(
-                st.lists(
-                    st.tuples(st.integers(0, count - 1), st.sampled_from([AUTO, AUTO, PLAIN, UNIQUE])), max_size=2
-                )
+                st.lists(st.tuples(st.integers(0, count - 1), st.sampled_from([AUTO, AUTO, PLAIN, UNIQUE])), max_size=2)
             )
         ),
         draw(st.none() | st.none() | st.builds(Generic, st.sampled_from([TEXT, AUTO]), st.booleans())),

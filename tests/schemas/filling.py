@@ -16,7 +16,6 @@ from tests.kinds.pushing import rows
 from tests.schemas.building import reset_sequences
 
 Row = dict[str, Any]
-MADE = {"text": str, "code": str}
 
 
 def is_number(field: Any) -> bool:
@@ -96,13 +95,13 @@ class Filler:
         for model in self.models:
             for field in model._meta.local_many_to_many:
                 if field.remote_field.through._meta.auto_created:
-                    for instance in rows(model, self.using).order_by("pk"):
+                    for instance in self.read(model):
                         if self.random.random() < 0.5:
                             self.set_members(instance, field)
 
     def set_members(self, instance: models.Model, field: Any) -> None:
         """Give an object a random set of members."""
-        everyone = list(rows(field.remote_field.model, self.using).order_by("pk"))
+        everyone = self.read(field.remote_field.model)
         members = self.random.sample(everyone, self.random.randint(0, min(3, len(everyone))))
         getattr(instance, field.name).set(members)
 
@@ -129,13 +128,25 @@ class Filler:
             return uuid.UUID(int=self.random.getrandbits(128))
         if isinstance(field, models.CharField):
             return f"{self.prefix}{next(self.numbers)}"
-        there = [pk for of, pk in [*self.new, *self.database.places()] if of is model]
-        self.last[model] = max([self.last.get(model, 0), *there]) + 1
+        self.note_numbers()
+        self.last[model] = self.last.get(model, 0) + 1
         return self.last[model]
+
+    def note_numbers(self) -> None:
+        """Note the greatest automatic keys, so that no key is that of another object again: no database does that."""
+        for model, key in self.database.places():
+            if isinstance(model._meta.pk, models.AutoField):
+                self.last[model] = max(self.last.get(model, 0), key)
 
     def get_keys(self, model: Model) -> list[Any]:
         """Return the keys of all objects of a model, those to be made too."""
-        return sorted([*self.database.rows[model], *(pk for of, pk in self.new if of is model)], key=str)
+        there = sorted(self.database.rows[model], key=lambda key: str(self.database.mark((model, key))))
+        return [*there, *(pk for of, pk in self.new if of is model)]
+
+    def read(self, model: Model) -> list[models.Model]:
+        """Return all objects of a model, in an order in which their keys have no part."""
+        database = Database(self.using, self.tables)
+        return sorted(rows(model, self.using), key=lambda one: str(database.mark((model, one.pk))))
 
     def exists(self, place: Place) -> bool:
         """Say whether there is an object, or will be."""
@@ -286,7 +297,8 @@ class Filler:
     def has_code(self, model: Model, home: Any, code: str) -> bool:
         """Say whether there is an object with a code at home there."""
         field, (code_field,) = get_home(model), get_codes(model)
-        return any(row[field.attname] == home and row[code_field.name] == code for row in self.database.rows[model].values())
+        there = self.database.rows[model].values()
+        return any(row[field.attname] == home and row[code_field.name] == code for row in there)
 
     # Changes
 
@@ -295,14 +307,15 @@ class Filler:
         links are cut."""
         self.database = Database(self.using, self.tables)
         self.new, self.taken = {}, set()
+        self.note_numbers()
         for model in self.models:
-            for key in list(self.database.rows[model]):
+            for key in self.get_keys(model):
                 if self.random.random() < 0.3:
                     self.change_text(model, key)
                 if self.random.random() < 0.25:
                     self.change_links(model, key, mine=mine)
         self.delete_some()
-        self.fill_members_again()
+        self.fill_members()
         among = [model for model in self.models if mine or self.is_free(model)]
         if among:
             self.fill(1, among=self.random.sample(among, min(2, len(among))), fresh=True)
@@ -338,9 +351,12 @@ class Filler:
                 continue
             if model.__name__.startswith("T") and model._meta.unique_together:
                 continue
-            if field.null and (field.unique or self.random.random() < 0.3):
-                values[field.attname] = None if mine or not field.unique else self.database.rows[model][key][field.attname]
-            elif not field.unique:
+            if field.null and field.unique:
+                if mine:
+                    values[field.attname] = None
+            elif field.null and self.random.random() < 0.3:
+                values[field.attname] = None
+            else:
                 values[field.attname] = self.choose(field)
         for generic in generic_keys(model):
             if self.random.random() < 0.5:
@@ -351,14 +367,10 @@ class Filler:
         if values:
             self.update(model, key, **values)
 
-    def fill_members_again(self) -> None:
-        """Give some objects other members."""
-        self.fill_members()
-
     def delete_some(self) -> None:
         """Delete some objects as Django does, but for those whose links would then lead nowhere."""
         for model in self.random.sample(self.models, min(3, len(self.models))):
-            found = list(rows(model, self.using).order_by("pk"))
+            found = self.read(model)
             if found and self.random.random() < 0.7:
                 self.delete(self.random.choice(found))
         self.database = Database(self.using, self.tables)
@@ -453,7 +465,8 @@ def copy(random: Random, source: Database, target: Filler, place: Place, copied:
     for link, to in source.links(place):
         if isinstance(link, models.ForeignKey):
             row[link.attname] = row[link.attname] if not link.target_field.primary_key else copied.get(to)
-            if to not in copied or (link.null and not link.unique and random.random() < 0.3 and link != get_home(model)):
+            is_free = link.null and link != get_home(model)
+            if to not in copied or (is_free and random.random() < 0.3):
                 row[link.attname] = None
         else:
             columns = model._meta.get_field(link.ct_field).attname, link.fk_field
