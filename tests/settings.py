@@ -40,6 +40,7 @@ INSTALLED_APPS = [
     "tests.naturals",
     "tests.pgkinds",
     "tests.policies",
+    "tests.schemas",
     "tests.trees",
     "tests.vault",
 ]

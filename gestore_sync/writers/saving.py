@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.db.models import Field, JSONField, Model
+from django.db.models import NOT_PROVIDED, Field, JSONField, Model
 
 from gestore_sync.muting import mute
 from gestore_sync.reading import get_queryset, match_keys
@@ -67,11 +67,21 @@ def load_instances(model: type[Model], using: str, changes: Sequence[tuple[Key, 
 
 
 def create(instance: Model, using: str) -> None:
-    """Insert an instance through ``save()``."""
-    instance._state.adding = True
+    """Insert an instance through ``save()``.
+
+    The rows of its multi-table parents are there. Django would insert them once more where their key has a default and
+    the instance is said to be new; of others it tries an update first.
+    """
+    instance._state.adding = not any(map(has_default_key, type(instance)._meta.all_parents))
     mark_own_save(instance)
     with mute(using, type(instance)):
         instance.save(using=using)
+
+
+def has_default_key(model: type[Model]) -> bool:
+    """Whether a row of this model gets a primary key without being told one, other than by counting."""
+    key: Any = model._meta.pk
+    return bool(key.has_default() or key.db_default is not NOT_PROVIDED)
 
 
 def change(instance: Model, using: str) -> None:

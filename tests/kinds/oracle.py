@@ -119,8 +119,12 @@ def foreign_keys(model: Model) -> list[Any]:
 
 
 def generic_keys(model: Model) -> list[GenericForeignKey]:
-    """Return a model's generic foreign keys."""
-    return [field for field in model._meta.private_fields if isinstance(field, GenericForeignKey)]
+    """Return the generic foreign keys whose columns are in a model's own table."""
+    return [
+        field
+        for field in model._meta.private_fields
+        if isinstance(field, GenericForeignKey) and model._meta.get_field(field.fk_field) in model._meta.local_fields
+    ]
 
 
 def is_generically_related(model: Model, link: GenericForeignKey) -> bool:

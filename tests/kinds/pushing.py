@@ -23,8 +23,8 @@ from tests.conftest import Pair
 Rows = dict[Any, tuple[Any, ...]]
 Content = dict[type[models.Model], Rows]
 
-APPS = ("kinds", "pgkinds", "auth", "contenttypes", "sites", "gestore_sync")
-OURS = ("kinds", "pgkinds", "auth", "contenttypes", "sites")
+APPS = ("kinds", "pgkinds", "schemas", "auth", "contenttypes", "sites", "gestore_sync")
+OURS = ("kinds", "pgkinds", "schemas", "auth", "contenttypes", "sites")
 PLAIN = (str, int, bool, type(None))
 WRITES = ("INSERT", "UPDATE", "DELETE", "COPY", "TRUNCATE")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 from django.contrib.contenttypes.fields import GenericRelation
 from django.db import models
 
@@ -126,3 +128,16 @@ class Trattoria(Restaurant):
 
     class Meta:
         proxy = True
+
+
+class Parcel(models.Model):
+    """A parent whose primary key has a default."""
+
+    number = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    name = models.CharField(max_length=50)
+
+
+class Letterpost(Parcel):
+    """Its child."""
+
+    stamps = models.IntegerField(default=0)

@@ -24,6 +24,13 @@ class GadgetPart(models.Model):
     name = models.CharField(max_length=50)
 
 
+class Coin(models.Model):
+    """An automatic primary key that is small."""
+
+    number = models.SmallAutoField(primary_key=True)
+    name = models.CharField(max_length=50)
+
+
 class Badge(models.Model):
     """Its primary key is a one-to-one link."""
 
@@ -149,3 +156,19 @@ class Slot(models.Model):
     hour = models.IntegerField()
     hall = models.ForeignKey(Hall, on_delete=models.CASCADE)
     name = models.CharField(max_length=50)
+
+
+class Poem(models.Model):
+    """Has verses in an order."""
+
+    name = models.CharField(max_length=50)
+
+
+class Verse(models.Model):
+    """Its place among the verses is a column that Django adds and fills in."""
+
+    poem = models.ForeignKey(Poem, on_delete=models.CASCADE)
+    text = models.CharField(max_length=50)
+
+    class Meta:
+        order_with_respect_to = "poem"

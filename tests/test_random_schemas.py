@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib.contenttypes.models import ContentType
+from django.db import models
+from django.test import override_settings
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from gestore_sync import api
+from gestore_sync.exceptions import UnresolvedConflicts
+from tests.conftest import DATABASES, Pair
+from tests.kinds.oracle import Database, Key, Model, Place, expect, owned, referred
+from tests.kinds.pushing import Sync, rolled_back, rows, watched
+from tests.schemas.building import built
+from tests.schemas.drawing import Drawn, Link, Members, Schema, schemas
+from tests.schemas.filling import Filler, copy_known, make_content_types
+from tests.schemas.pruning import Pruning
+from tests.test_random_graphs import compare, hearing
+
+Places = list[Place]
+
+
+def some(number: int) -> settings:
+    """Return the settings of a test with so many examples."""
+    return settings(
+        max_examples=number,
+        deadline=None,
+        derandomize=True,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
+class Story:
+    """Two databases with the same random models, what is pushed between them, and what they should hold."""
+
+    def __init__(self, sync: Sync, tables: list[Model], random: Random, most: int) -> None:
+        self.sync = sync
+        self.tables = tables
+        self.random = random
+        self.sent: set[Key] = set()
+        self.created: set[Key] = set()
+        make_content_types(tables, sync.source, backwards=False)
+        make_content_types(tables, sync.target, backwards=True)
+        self.theirs = Filler(random, sync.target, tables, "t")
+        self.theirs.fill(most)
+        self.ours = Filler(random, sync.source, tables, "o")
+        self.ours.fill(most)
+        copy_known(random, self.read_source(), self.theirs)
+
+    def read_source(self) -> Database:
+        """Return all that the source has."""
+        return Database(self.sync.source, self.tables)
+
+    def read_target(self) -> Database:
+        """Return all that the target has."""
+        return Database(self.sync.target, self.tables)
+
+    def choose_roots(self, *former: Place) -> Places:
+        """Return one to three objects of the source, those among them that were pushed before and are still there."""
+        source = self.read_source()
+        everything = sorted((place for place in source.places() if not place[0]._meta.auto_created), key=str)
+        roots = [place for place in former if place[1] in source.rows[place[0]]]
+        return roots or self.random.sample(everything, min(len(everything), self.random.randint(1, 3)))
+
+    def push(self, places: Places, **options: Any) -> None:
+        """Push, and compare all that the target has with what the rules say; then push again."""
+        source, before = self.read_source(), self.read_target()
+        held = before.state()
+        pruning = Pruning(source, before, places, self.created, is_on=options.get("prune", False))
+        roots = [rows(model, self.sync.source).get(pk=key) for model, key in places]
+        self.sync.untouchable = {}
+        try:
+            self.sync.push(*roots, **options)
+        except UnresolvedConflicts as error:
+            assert pruning.holding, error
+            assert self.read_target().state() == held
+            return
+        assert not pruning.holding
+        expected = pruning.apply(expect(source, places, held, self.sent))
+        after = self.read_target()
+        differences = compare(after.state(), expected)
+        assert not differences, "\n".join(differences)
+        assert_same_keys(before, after)
+        self.created |= expected.keys() - held.keys()
+        self.sync.assert_nothing_to_do(*roots, **options)
+        self.compare_by_package(source, after, places, roots)
+
+    def compare_by_package(self, source: Database, target: Database, places: Places, roots: list[models.Model]) -> None:
+        """Let the package compare both sides: it finds nothing but what only the target has."""
+        report = api.diff_objects(roots, source=self.sync.source, remote=self.sync.target)
+        assert not report.conflicts
+        assert not report.missing
+        assert not report.different
+        mine = owned(source, places)
+        needed = referred(source, mine, {})
+        known = {source.key(place) for place in mine | needed}
+        by_key = {target.key(place): place for place in target.places()}
+        hanging = owned(target, [by_key[source.key(place)] for place in mine])
+        extra = {(entry["model"], entry["pk"]) for entry in report.extra}
+        possible = {(place[0]._meta.label, str(place[1])) for place in hanging if target.key(place) not in known}
+        assert extra <= possible
+
+
+def assert_same_keys(before: Database, after: Database) -> None:
+    """Check that no object of the target has got another primary key."""
+    old, new = ({database.key(place): place for place in database.places()} for database in (before, after))
+    assert all(new[key] == old[key] for key in old.keys() & new.keys())
+
+
+def tell_story(pair: Pair, schema: Schema, seed: int, most: int, options: dict[str, Any]) -> None:
+    """Push objects of random models, change both sides, and push again."""
+    random = Random(seed)
+    with (
+        rolled_back(pair.source, pair.target),
+        built(schema, pair.source, pair.target) as tables,
+        watched(pair) as sync,
+        override_settings(GESTORE_SYNC=options),
+        hearing(),
+    ):
+        story = Story(sync, tables, random, most)
+        roots = story.choose_roots()
+        if not roots:
+            return
+        story.push(roots)
+        story.ours.change(mine=True)
+        story.theirs.change(mine=False)
+        roots = story.choose_roots(*roots)
+        if roots:
+            story.push(roots, on_conflict="local")
+        story.ours.change(mine=True)
+        roots = story.choose_roots(*roots)
+        if roots:
+            story.push(roots, on_conflict="local", prune=True)
+        roots = story.choose_roots()
+        if roots:
+            story.push(roots, on_conflict="local")
+
+
+SCHEMAS = {
+    "schema": schemas(),
+    "seed": st.integers(0, 10**9),
+    "most": st.integers(1, 3),
+    "options": st.fixed_dictionaries(
+        {"BATCH_SIZE": st.sampled_from([10_000, 2]), "SIGNALS": st.sampled_from(["none", "raw", "save"])}
+    ),
+}
+PAIRS = pytest.mark.parametrize(
+    "pair",
+    [
+        pytest.param(Pair("default", "remote"), id="sqlite-sqlite"),
+        pytest.param(Pair("pg_local", "pg_remote"), id="postgresql-postgresql"),
+    ],
+)
+
+
+@PAIRS
+@pytest.mark.django_db(databases=DATABASES)
+@some(5)
+@given(**SCHEMAS)
+def test_objects_of_some_schemas_arrive_as_they_are_and_follow_their_changes(
+    pair: Pair, schema: Schema, seed: int, most: int, options: dict[str, Any]
+) -> None:
+    tell_story(pair, schema, seed, most, options)
+
+
+@pytest.mark.heavy
+@PAIRS
+@pytest.mark.django_db(databases=DATABASES)
+@some(60)
+@given(**SCHEMAS)
+def test_objects_of_any_schema_arrive_as_they_are_and_follow_their_changes(
+    pair: Pair, schema: Schema, seed: int, most: int, options: dict[str, Any]
+) -> None:
+    tell_story(pair, schema, seed, most, options)
+
+
+def test_the_models_of_an_example_are_gone_with_it() -> None:
+    before = {model._meta.label for model in apps.get_models(include_auto_created=True)}
+
+    with built((Drawn(members=(Members(1),)), Drawn(links=(Link(0),)))) as tables:
+        assert {model._meta.label for model in tables} == {"schemas.M0", "schemas.M0_members00", "schemas.M1"}
+
+    assert {model._meta.label for model in apps.get_models(include_auto_created=True)} == before
+    assert not any(link.related_model in tables for link in ContentType._meta.related_objects)
