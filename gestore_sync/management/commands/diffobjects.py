@@ -27,13 +27,11 @@ class Command(BaseCommand):
         add_scope_options(parser, several=False)
         add_output_options(parser)
 
-    def execute(self, *args: Any, **options: Any) -> Any:
-        """Whatever goes wrong is trouble: 1 would say that the databases differ."""
+    def check(self, *args: Any, **options: Any) -> None:
+        """Wrong settings are trouble, too: 1 would say that the databases differ."""
         try:
-            return super().execute(*args, **options)
-        except CommandError as error:
-            if isinstance(error, SystemCheckError):
-                write_report(None, self.stdout, options["format"], error=str(error))
+            super().check(*args, **options)
+        except SystemCheckError as error:
             error.returncode = TROUBLE
             raise
 
@@ -44,7 +42,7 @@ class Command(BaseCommand):
             found = api.diff_objects(options["objects"], progress=progress, **given)
         except GestoreSyncError as error:
             write_report(error.report, self.stdout, options["format"], error=str(error))
-            raise CommandError(str(error)) from error
+            raise CommandError(str(error), returncode=TROUBLE) from error
         write_differences(found, self.stdout, options["format"])
         if found.get_all() or found.conflicts:
             sys.exit(DIFFERS)
