@@ -19,9 +19,8 @@ from tests.policies.watching import execute, pairings, watched
 
 ROOT = Path(__file__).resolve().parent.parent
 EVERYWHERE = [
-    *(("sqlite", scenario) for scenario in ("second push", "log", "import", "delete")),
-    *(("postgresql", scenario) for scenario in ("first push", "in parts", "second push", "first log", "log")),
-    *(("postgresql", scenario) for scenario in ("import", "delete", "move")),
+    *(("sqlite", scenario) for scenario in ("first push", "second push", "log", "import", "delete")),
+    *(("postgresql", scenario) for scenario in ("in parts", "second push", "log", "import", "delete")),
 ]
 BOTH = pytest.mark.parametrize("vendor", ["sqlite", "postgresql"])
 
@@ -60,6 +59,16 @@ def test_a_run_that_is_killed_at_any_statement_and_done_again_ends_like_one_in_p
     assert places[scenario] > 20
 
 
+@pytest.mark.heavy
+@BOTH
+def test_longer_runs_that_are_killed_before_or_after_a_commit_and_done_again_end_like_those_in_peace(
+    tmp_path: Path, vendor: str
+) -> None:
+    places = sweep(tmp_path, vendor, "commits", "first log", "move")
+
+    assert all(number >= 8 for number in places.values())
+
+
 @BOTH
 def test_a_run_that_is_killed_before_or_after_a_commit_and_done_again_ends_like_one_in_peace(
     tmp_path: Path, vendor: str
@@ -75,13 +84,10 @@ def test_a_run_that_is_killed_before_or_after_a_commit_and_done_again_ends_like_
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("scenario", ["second push", "log"])
-def test_a_run_whose_target_ends_the_session_at_any_statement_says_so_and_the_next_one_is_fine(
-    tmp_path: Path, scenario: str
-) -> None:
-    places = sweep(tmp_path, "postgresql", "sessions", scenario)
+def test_a_run_whose_target_ends_the_session_at_any_statement_says_so_and_the_next_one_is_fine(tmp_path: Path) -> None:
+    places = sweep(tmp_path, "postgresql", "sessions", "log")
 
-    assert places[scenario] > 20
+    assert places["log"] > 20
 
 
 @pytest.mark.parametrize("pair", pairings("sqlite-sqlite", live=True), indirect=True)
