@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from gestore_sync import api
 from gestore_sync.exceptions import UnresolvedConflicts
 from tests.conftest import DATABASES, Pair
-from tests.kinds.oracle import Database, Key, Model, Place, expect, owned, referred
+from tests.kinds.oracle import Database, Key, Model, Place, owned, referred
 from tests.kinds.pushing import Sync, rolled_back, rows, watched
 from tests.schemas.building import built
 from tests.schemas.drawing import Drawn, Link, Members, Schema, schemas
 from tests.schemas.filling import Filler, copy_known, make_content_types
 from tests.schemas.pruning import Pruning
+from tests.test_random_bundles import expect_of_bundle
 from tests.test_random_graphs import compare, hearing
 
 Places = list[Place]
@@ -82,7 +83,7 @@ class Story:
             assert self.read_target().state() == held
             return
         assert not pruning.holding
-        expected = pruning.apply(expect(source, places, held, self.sent))
+        expected = pruning.apply(expect_of_bundle(source, places, held, self.sent))
         after = self.read_target()
         differences = compare(after.state(), expected)
         assert not differences, "\n".join(differences)

@@ -115,7 +115,7 @@ def make_meta(number: int, drawn: Drawn) -> dict[str, Any]:
     if drawn.identity in (TOGETHER, NESTED):
         return {"unique_together": [fields]}
     if drawn.identity == CONSTRAINT:
-        return {"constraints": [models.UniqueConstraint(fields=fields, name=f"{APP}_m{number}")]}
+        return {"constraints": [models.UniqueConstraint(fields=fields, name=f"{APP}_code{number}")]}
     return {}
 
 

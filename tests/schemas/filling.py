@@ -284,7 +284,7 @@ class Filler:
         """Set what identifies an object; where it has a home, others elsewhere may have the same."""
         home = get_home(model)
         for field in get_codes(model):
-            if field.name in row:
+            if field.name in row and home is None:
                 continue
             row[field.name] = f"{self.prefix}{next(self.numbers)}"
             for code in ("1", "2") if home is not None and not fresh else ():
