@@ -555,7 +555,7 @@ steps = st.lists(st.tuples(edits, edits, rules, st.sampled_from(["newer", "local
 
 
 @given(steps=steps)
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_field_ends_as_its_policy_says_and_every_value_that_loses_is_kept_once(watch: Watch, steps: Any) -> None:
     with ExitStack() as stack:
         for using in (watch.source, watch.target):
