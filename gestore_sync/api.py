@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from django.db.models import Model
 from django.utils import timezone
 
-from gestore_sync.adapters import load_adapters
 from gestore_sync.buckets import get_bucket_location
 from gestore_sync.comparison import LOCAL
 from gestore_sync.databases import get_databases
 from gestore_sync.deleting import Deletion
 from gestore_sync.differing import Differences, find_differences
-from gestore_sync.exceptions import UnknownObject, WrongSetting
+from gestore_sync.exceptions import WrongSetting
 from gestore_sync.exporting import export_roots
 from gestore_sync.importing import Import
 from gestore_sync.incoming import IMPORT_POLICIES, OVERRIDE
-from gestore_sync.links import LinkGraph
 from gestore_sync.locations import DEFAULT_FOLDER, get_export_location
 from gestore_sync.moving import move as move_objects
 from gestore_sync.naming import find_labels
@@ -36,8 +33,9 @@ from gestore_sync.starting import (
     Names,
     Objects,
     as_list,
+    as_objects,
     check_options,
-    check_parts,
+    check_run,
     explained,
     get_database,
     prepare_walk,
@@ -105,19 +103,13 @@ def synchronize(
     ``failures`` and ``conflicts`` and stay pending. Raises subclasses of
     :class:`~gestore_sync.exceptions.GestoreSyncError`; the target is then as it was.
     """
-    check_plan_options(locals())
+    given = locals()
+    check_plan_options(given)
     if apply is not None:
         return PlannedPush.load(apply, source, remote, progress or Progress()).run()
     source, target = get_databases(source, remote)
-    roots = [roots] if isinstance(roots, (str, Model)) else roots
-    check_options(on_conflict, reach, is_log=changes or not roots, prune=prune)
-    if move and (changes or not roots):
-        raise UnknownObject("Name the objects to move, whole, as --root app.Model.pk.")
-    if changes and not roots:
-        raise UnknownObject("Name the objects whose changes shall be sent, as --root app.Model.pk.")
-    if verify and dry_run:
-        raise WrongSetting("--verify compares what was written, and --dry-run writes nothing. Leave one of them out.")
-    check_parts(commit_every, is_log=changes or not roots)
+    check_run(given)
+    roots = as_objects(roots)
     progress = progress or Progress()
     with explained(source, target, progress):
         graph, refs, scope = prepare_walk(source, roots, own=own, refer=refer, ignore=ignore, stop=stop, reach=reach)
@@ -128,8 +120,7 @@ def synchronize(
         if move and not dry_run:
             push = Push(graph, scope, refs, target, commit_every=commit_every, **options)
             location = get_export_location(backup or f"{DEFAULT_FOLDER}/", timezone.now())
-            every = LinkGraph(source, load_adapters(), skipping=False)
-            return move_objects(push, every, backup=location, confirm=confirm)
+            return move_objects(push, backup=location, confirm=confirm)
         if roots and not changes:
             push = Push(graph, scope, refs, target, commit_every=commit_every, **options)
             if plan is not None:
@@ -176,12 +167,10 @@ def export_objects(
     """
     database = get_database(database)
     progress = progress or Progress()
-    roots = [objects] if isinstance(objects, (str, Model)) else objects
+    roots = as_objects(objects, "export")
     with explained(database, database, progress):
         stop = [*as_list(stop), *find_labels(as_list(stop_at))]
         graph, refs, scope = prepare_walk(database, roots, own=own, refer=refer, ignore=ignore, stop=stop, reach=reach)
-        if not refs:
-            raise UnknownObject("Name the objects to export, as app.Model.pk.")
         location = None if debug else get_export_location(output, timezone.now())
         if bucket and location is not None:
             location = get_bucket_location(location)
@@ -256,9 +245,7 @@ def delete_objects(
     but for stored files in FilesLeft. UnresolvedConflicts names rows that stay and hold on to one that would go.
     """
     database = get_database(database)
-    roots = [objects] if isinstance(objects, (str, Model)) else objects
-    if not roots:
-        raise UnknownObject("Name the objects to delete, as app.Model.pk.")
+    roots = as_objects(objects, "delete")
     check_options(None, reach, is_log=False, prune=False)
     progress = progress or Progress()
     with explained(database, database, progress):
@@ -303,9 +290,7 @@ def diff_objects(
     :class:`~gestore_sync.exceptions.GestoreSyncError`.
     """
     source, target = get_databases(source, remote)
-    roots = [objects] if isinstance(objects, (str, Model)) else objects
-    if not roots:
-        raise UnknownObject("Name the objects to compare, as app.Model.pk.")
+    roots = as_objects(objects, "compare")
     check_options(None, reach, is_log=False, prune=False)
     progress = progress or Progress()
     with explained(source, target, progress):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from django.db.models import Max
 from django.utils.translation import gettext as _
 
+from gestore_sync.adapters import load_adapters
 from gestore_sync.changelog import get_pending, has_log
 from gestore_sync.deleting import Confirm, Deletion
 from gestore_sync.differing import Differences, Found, fill
@@ -89,11 +90,12 @@ def iter_missing(plan: DeletionPlan, planner: Planner) -> Iterator[str]:
                 yield f"{Ref(model, key)} is deleted with the rest, and is not on the target."
 
 
-def move(push: Push, graph: LinkGraph, *, backup: str, confirm: Confirm | None) -> Report:
+def move(push: Push, *, backup: str, confirm: Confirm | None) -> Report:
     """Push, look, delete; the push's report, with what was deleted at the source in ``moved``.
 
     Raises :class:`NotArrived`, and all that a push and a deletion raise; the source is whole then.
     """
+    graph = LinkGraph(push.source, load_adapters(), skipping=False)
     departure = Departure(push, graph, backup=backup)
     report = push.run()
     gone = departure.run(confirm)

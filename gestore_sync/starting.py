@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connections
 from django.db.models import Model
@@ -47,6 +48,14 @@ def explained(source: str, target: str, progress: Progress) -> Iterator[None]:
 def as_list(names: Names) -> list[str]:
     """A single name as a list, too."""
     return [names] if isinstance(names, str) else list(names)
+
+
+def as_objects(objects: Objects, what: str = "") -> list[Model | str]:
+    """A single object as a list, too. Raises :class:`UnknownObject` where there is none for ``what`` shall be done."""
+    found = [objects] if isinstance(objects, (str, Model)) else list(objects)
+    if what and not found:
+        raise UnknownObject(f"Name the objects to {what}, as app.Model.pk.")
+    return found
 
 
 def check_read_from(using: str, objects: Sequence[Model | str]) -> None:
@@ -104,6 +113,19 @@ def check_options(on_conflict: str | None, reach: str | None, *, is_log: bool, p
     if is_log and prune:
         raise WrongSetting("--prune goes with --root: the change log tells itself what was deleted.")
     get_watched()
+
+
+def check_run(options: Mapping[str, Any]) -> None:
+    """Raise :class:`WrongSetting` or :class:`UnknownObject` for options of ``synchronize`` that do not go together."""
+    is_log = options["changes"] or not options["roots"]
+    check_options(options["on_conflict"], options["reach"], is_log=is_log, prune=options["prune"])
+    if options["move"] and is_log:
+        raise UnknownObject("Name the objects to move, whole, as --root app.Model.pk.")
+    if options["changes"] and not options["roots"]:
+        raise UnknownObject("Name the objects whose changes shall be sent, as --root app.Model.pk.")
+    if options["verify"] and options["dry_run"]:
+        raise WrongSetting("--verify compares what was written, and --dry-run writes nothing. Leave one of them out.")
+    check_parts(options["commit_every"], is_log=is_log)
 
 
 def check_parts(commit_every: int | None, *, is_log: bool) -> None:
