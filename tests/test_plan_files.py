@@ -823,6 +823,7 @@ def compare_with_a_push(pair: Pair, tmp_path: Path, seed: int, batch_size: int) 
                     sync.synchronize(*roots, prune=prune, plan=str(path))
                 return
             expected = Database(sync.target, TABLES).state()
+            differing = find_differing(sync, roots)
         sync.synchronize(*roots, prune=prune, plan=str(path))
         whole = path.read_text()
         first, *lines = whole.splitlines(keepends=True)
@@ -845,7 +846,13 @@ def compare_with_a_push(pair: Pair, tmp_path: Path, seed: int, batch_size: int) 
             assert_refused(sync, path, PlanError)
         path.write_text(whole)
         sync.synchronize(*roots, prune=prune)
-        assert Database(sync.target, TABLES).state() == expected
+        assert find_differing(sync, roots) == differing
+
+
+def find_differing(sync: Sync, roots: list[models.Model]) -> list[tuple[str, str]]:
+    """What differs between both sides; what hangs on referred objects is not compared, and may have been left out."""
+    found = api.diff_objects(roots, source=sync.source, remote=sync.target)
+    return sorted((item["model"], item["pk"]) for item in (*found.missing, *found.different))
 
 
 def assert_refused(sync: Sync, path: Path, kind: type[GestoreSyncError]) -> None:
