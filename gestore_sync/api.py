@@ -90,14 +90,14 @@ def synchronize(
     holds. ``source`` and ``remote``: database aliases (default: "default" and ``SYNCHRO_REMOTE``). ``own``, ``refer``,
     ``ignore``: links, "app.Model.field"; ``ignore`` takes models too. ``stop``: models, "app.Model". ``reach``: "owned"
     or "connected". ``on_conflict``: "newer" (the default), "local", "remote" or "fail", for what no rule of
-    ``GESTORE_SYNC["CONFLICTS"]`` is about. ``prune``: delete owned objects that this
-    source put there and no longer has. ``changes``: of the roots only what the change log holds. ``strict``: all of the
-    change log or nothing. ``reconcile``: compare everything first, and log what no entry tells of. ``verify``: compare
-    afterwards what was sent; what is not as it should be is a failure. ``move``: when the roots have arrived, delete
-    them at the source, after a bundle was written to ``backup`` (default: a file in "exports") and ``confirm``, which
-    is shown the deletion, has returned True. ``commit_every``: commit the new objects of the roots in parts of so many.
-    ``dry_run``: only plan, write nothing. ``plan``: a path or URL: only write the plan there. ``apply``: that of a
-    plan: do what it says, and nothing else.
+    ``GESTORE_SYNC["CONFLICTS"]`` is about. ``prune``: delete owned objects that this source put there and no longer
+    has. ``changes``: of the roots only what the change log holds. ``strict``: all of the change log or nothing.
+    ``reconcile``: compare everything first, and log what no entry tells of. ``verify``: compare afterwards what was
+    sent; what is not as it should be is a failure. ``move``: when the roots have arrived, delete them at the source,
+    after a bundle was written to ``backup`` (default: a file in "exports") and ``confirm``, which is shown the
+    deletion, has returned True. ``commit_every``: commit the new objects of the roots in parts of so many. ``dry_run``:
+    only plan, write nothing. ``plan``: a path or URL: only write the plan there. ``apply``: that of a plan: do what it
+    says, and nothing else.
 
     Returns the :class:`~gestore_sync.plan.Report`; objects of the change log that could not be sent are in its
     ``failures`` and ``conflicts`` and stay pending. Raises subclasses of
@@ -126,10 +126,8 @@ def synchronize(
             if plan is not None:
                 return write_plan_of(push, plan)
         else:
-            unwritten = missed if dry_run else []
-            push = Replay(
-                graph, scope, refs, target, strict=strict, reconciled=reconcile, unwritten=unwritten, **options
-            )
+            options |= {"strict": strict, "reconciled": reconcile, "unwritten": missed if dry_run else []}
+            push = Replay(graph, scope, refs, target, **options)
         if dry_run:
             return push.plan()
         report = push.run()
@@ -262,9 +260,8 @@ def call_synchronize(**options: Any) -> str:
 
     ``root`` may be used for ``roots``. Raises what :func:`synchronize` raises.
     """
-    if "root" in options:
-        options["roots"] = options.pop("root")
-    return str(synchronize(**options).message)
+    roots = options.pop("root", options.pop("roots", ()))
+    return str(synchronize(roots, **options).message)
 
 
 def diff_objects(
