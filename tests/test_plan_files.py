@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 from gestore_sync import api
 from gestore_sync.differing import Differences
 from gestore_sync.exceptions import GestoreSyncError, PlanError, PlanOutdated, UnresolvedConflicts, WrongSetting
+from gestore_sync.lostvalues import load_lost
+from gestore_sync.models import Conflict
 from tests.conftest import Pair
 from tests.kinds.making import make, make_many, renumber_content_types
 from tests.kinds.models import City, Country, Queue, Turn
@@ -164,7 +166,7 @@ def test_a_plan_says_how_a_counterpart_was_found(plans: Plans) -> None:
 
     lines = plans.write(depot, own=["policies.Depot.boss"])
 
-    [worker_line] = [line for line in lines if line["model"] == "policies.Worker"]
+    [worker_line] = [line for line in lines if is_about(Worker, "update")(line)]
     assert (worker_line["do"], worker_line["reason"]) == ("update", "unique email")
     assert worker_line["fields"] == {"name": [plans.source, plans.target]}
 
@@ -272,6 +274,33 @@ def test_lines_that_are_removed_are_not_done(plans: Plans, depot: Depot) -> None
     assert again.created == {"policies.Parcel": 1}
     assert again.updated == {"policies.Parcel": 1}
     assert again.deleted == {"policies.Scan": 2}
+
+
+@pytest.mark.parametrize(
+    ("removed", "title", "kept"),
+    [
+        ((), "ours", {"{'title': ['ours', 'theirs']}"}),
+        (("keep values",), "ours", set()),
+        (("update", "keep values"), "theirs", set()),
+        (("update",), "theirs", set()),
+    ],
+)
+def test_values_that_lose_are_kept_as_planned(
+    plans: Plans, depot: Depot, removed: tuple[str, ...], title: str, kept: set[str]
+) -> None:
+    plans.on_source(Article).update(title="ours")
+    plans.on_target(Article).update(title="theirs")
+    lines = plans.write(depot, on_conflict="local")
+    plans.remove(lambda line: line["do"] in removed)
+
+    plans.apply()
+
+    assert [(line["do"], line["fields"]) for line in lines] == [
+        (do, {"title": ["ours", "theirs"]}) for do in ("keep values", "update")
+    ]
+    assert plans.on_target(Article).get().title == title
+    shown = Conflict.objects.using(plans.target).values_list("fields", flat=True)
+    assert {str({name: [of.local, of.remote] for name, of in load_lost(text).items()}) for text in shown} == kept
 
 
 @one
