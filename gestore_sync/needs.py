@@ -12,7 +12,7 @@ from gestore_sync.generic import find_generic_target, to_key
 from gestore_sync.links import GENERIC, TREE, Link
 from gestore_sync.reading import count_pointing, iter_pointing, iter_rows
 from gestore_sync.refs import NEW, Key
-from gestore_sync.scope import Role
+from gestore_sync.scope import Role, find_reverse_role
 from gestore_sync.subgraph import Subgraph
 from gestore_sync.translation import Counterparts
 
@@ -79,8 +79,8 @@ def iter_parts(subgraph: Subgraph, model: type[Model], keys: Sequence[Key]) -> l
     """The referred rows that point at these objects: their members, extensions and multi-table children."""
     found: list[tuple[type[Model], Key]] = []
     for link in subgraph.graph.reverse[model] if keys else ():
-        is_far_end = link in subgraph.graph.others and link not in subgraph.graph.owners
-        if link.kind == TREE or len(link.key_paths) > 1 or is_far_end:
+        roles = {find_reverse_role(subgraph.graph, subgraph.scope, link, role) for role in REFERRED}
+        if link.kind == TREE or len(link.key_paths) > 1 or roles.isdisjoint(REFERRED):
             continue
         for role in REFERRED:
             members = subgraph.members.get((link.model, role))

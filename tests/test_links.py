@@ -26,6 +26,7 @@ from tests.kinds.models import (
     Country,
     Currency,
     Delta,
+    Dish,
     Egg,
     Gamma,
     Invoice,
@@ -42,6 +43,7 @@ from tests.kinds.models import (
     Person,
     Player,
     Rating,
+    Restaurant,
     Rumour,
     Seal,
     Secret,
@@ -187,6 +189,23 @@ def test_what_only_a_matched_row_points_to_stays_behind(sync: Sync) -> None:
 
     assert not sync.on_target(Seal).exists()
     assert not sync.on_target(Tag).exists()
+
+
+def test_what_only_a_matched_row_points_to_stays_behind_though_it_shares_a_new_row(sync: Sync) -> None:
+    first, other = (make(Restaurant, sync.source, name=name) for name in ("first", "other"))
+    dish = make(Dish, sync.source, restaurant=first, name="soup")
+    ours = make(Restaurant, sync.source, name="ours", speciality=dish)
+    sync.push(ours)
+    currency = make(Currency, sync.source, code="EUR")
+    Restaurant.objects.using(sync.source).filter(pk__in=[ours.pk, other.pk]).update(currency=currency)
+    dish.restaurant = other
+    dish.save()
+
+    report = sync.push(ours)
+
+    assert report.created == {"kinds.Currency": 1}
+    assert set(sync.on_target(Restaurant).values_list("name", flat=True)) == {"first", "ours"}
+    sync.assert_nothing_to_do(ours)
 
 
 def test_a_row_that_moves_to_another_parent_moves_on_the_target(sync: Sync) -> None:
