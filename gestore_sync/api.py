@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from os import PathLike
 from typing import Any
 
 from django.db.models import Model
@@ -69,7 +70,7 @@ def synchronize(
     strict: bool = False,
     reconcile: bool = False,
     move: bool = False,
-    backup: str | None = None,
+    backup: str | PathLike[str] | None = None,
     dry_run: bool = False,
     confirm: Callable[[Report], bool] | None = None,
     progress: Progress | None = None,
@@ -90,7 +91,7 @@ def synchronize(
     :class:`~gestore_sync.exceptions.GestoreSyncError`; the target is then as it was.
     """
     source, target = get_databases(source, remote)
-    roots = [roots] if isinstance(roots, (str, Model)) else roots
+    roots = [roots] if isinstance(roots, (str, Model)) else list(roots or ())
     check_options(on_conflict, reach, is_log=changes or not roots, prune=prune)
     if move and (changes or not roots):
         raise UnknownObject("Name the objects to move, whole, as --root app.Model.pk.")
@@ -120,7 +121,7 @@ def synchronize(
 
 def export_objects(
     objects: Objects,
-    output: str | None = None,
+    output: str | PathLike[str] | None = None,
     *,
     stop_at: Names = (),
     bucket: bool = False,
@@ -147,7 +148,7 @@ def export_objects(
     """
     database = get_database(database)
     progress = progress or Progress()
-    roots = [objects] if isinstance(objects, (str, Model)) else objects
+    roots = [objects] if isinstance(objects, (str, Model)) else list(objects or ())
     with explained(database, database, progress):
         stop = [*as_list(stop), *find_labels(as_list(stop_at))]
         graph, refs, scope = prepare_walk(database, roots, own=own, refer=refer, ignore=ignore, stop=stop, reach=reach)
@@ -160,7 +161,7 @@ def export_objects(
 
 
 def import_objects(
-    path: str,
+    path: str | PathLike[str],
     *,
     on_conflict: str = "fail",
     override: bool = False,
@@ -190,7 +191,7 @@ def import_objects(
     progress = progress or Progress()
     with explained(database, database, progress):
         job = Import(
-            get_bucket_location(path) if bucket else str(path),
+            get_bucket_location(str(path)) if bucket else str(path),
             database,
             policy=policy,
             leaves_out=ignorenonexistent,
@@ -205,7 +206,7 @@ def delete_objects(
     objects: Objects,
     *,
     database: str | None = None,
-    backup: str | None = None,
+    backup: str | PathLike[str] | None = None,
     orphans: bool = False,
     files: bool = False,
     debug: bool = False,
@@ -227,7 +228,7 @@ def delete_objects(
     but for stored files in FilesLeft. UnresolvedConflicts names rows that stay and hold on to one that would go.
     """
     database = get_database(database)
-    roots = [objects] if isinstance(objects, (str, Model)) else objects
+    roots = [objects] if isinstance(objects, (str, Model)) else list(objects or ())
     if not roots:
         raise UnknownObject("Name the objects to delete, as app.Model.pk.")
     check_options("newer", reach, is_log=False, prune=False)
@@ -272,7 +273,7 @@ def diff_objects(
     :class:`~gestore_sync.exceptions.GestoreSyncError`.
     """
     source, target = get_databases(source, remote)
-    roots = [objects] if isinstance(objects, (str, Model)) else objects
+    roots = [objects] if isinstance(objects, (str, Model)) else list(objects or ())
     if not roots:
         raise UnknownObject("Name the objects to compare, as app.Model.pk.")
     check_options("newer", reach, is_log=False, prune=False)

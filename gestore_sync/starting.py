@@ -20,8 +20,8 @@ from gestore_sync.refs import Ref
 from gestore_sync.scope import Scope, make_scope
 from gestore_sync.watching import get_watched
 
-Objects = Sequence[Model | str] | Model | str
-Names = Iterable[str] | str
+Objects = Iterable[Model | str] | Model | str | None
+Names = Iterable[str] | str | None
 
 
 def get_database(alias: str | None) -> str:
@@ -45,8 +45,8 @@ def explained(source: str, target: str, progress: Progress) -> Iterator[None]:
 
 
 def as_list(names: Names) -> list[str]:
-    """A single name as a list, too."""
-    return [names] if isinstance(names, str) else list(names)
+    """A single name as a list, too; none for None."""
+    return [names] if isinstance(names, str) else list(names or ())
 
 
 def check_read_from(using: str, objects: Sequence[Model | str]) -> None:
