@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from os import PathLike
 from typing import Any
 
 from django.utils import timezone
@@ -76,11 +77,11 @@ def synchronize(
     reconcile: bool = False,
     verify: bool = False,
     move: bool = False,
-    backup: str | None = None,
+    backup: str | PathLike[str] | None = None,
     commit_every: int | None = None,
     dry_run: bool = False,
-    plan: str | None = None,
-    apply: str | None = None,
+    plan: str | PathLike[str] | None = None,
+    apply: str | PathLike[str] | None = None,
     confirm: Callable[[Report], bool] | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -103,13 +104,13 @@ def synchronize(
     ``failures`` and ``conflicts`` and stay pending. Raises subclasses of
     :class:`~gestore_sync.exceptions.GestoreSyncError`; the target is then as it was.
     """
+    roots = as_objects(roots)
     given = locals()
     check_plan_options(given)
     if apply is not None:
         return PlannedPush.load(apply, source, remote, progress or Progress()).run()
     source, target = get_databases(source, remote)
     check_run(given)
-    roots = as_objects(roots)
     progress = progress or Progress()
     with explained(source, target, progress):
         graph, refs, scope = prepare_walk(source, roots, own=own, refer=refer, ignore=ignore, stop=stop, reach=reach)
@@ -138,7 +139,7 @@ def synchronize(
 
 def export_objects(
     objects: Objects,
-    output: str | None = None,
+    output: str | PathLike[str] | None = None,
     *,
     stop_at: Names = (),
     bucket: bool = False,
@@ -176,7 +177,7 @@ def export_objects(
 
 
 def import_objects(
-    path: str,
+    path: str | PathLike[str],
     *,
     on_conflict: str = "fail",
     override: bool = False,
@@ -206,7 +207,7 @@ def import_objects(
     progress = progress or Progress()
     with explained(database, database, progress):
         job = Import(
-            get_bucket_location(path) if bucket else str(path),
+            get_bucket_location(str(path)) if bucket else str(path),
             database,
             policy=policy,
             leaves_out=ignorenonexistent,
@@ -221,7 +222,7 @@ def delete_objects(
     objects: Objects,
     *,
     database: str | None = None,
-    backup: str | None = None,
+    backup: str | PathLike[str] | None = None,
     orphans: bool = False,
     files: bool = False,
     debug: bool = False,
@@ -274,7 +275,7 @@ def diff_objects(
     ignore: Names = (),
     stop: Names = (),
     reach: str | None = None,
-    repair: str | None = None,
+    repair: str | PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Differences:
     """Compare objects with everything that belongs to them in two databases. Only reads.

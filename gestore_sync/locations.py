@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import socket
 import stat
@@ -171,11 +172,11 @@ def get_format(location: str) -> str:
     return found
 
 
-def get_export_location(output: str | None, now: datetime) -> str:
+def get_export_location(output: str | os.PathLike[str] | None, now: datetime) -> str:
     """Where an export goes: a name with the ending of a format is the file's; any other is that of a folder for
     ``<host>_<time>.json``. Without a name the folder is ``exports``.
     """
-    folder = output or DEFAULT_FOLDER
+    folder = os.fspath(output) if output else DEFAULT_FOLDER
     if find_format(folder) is not None:
         return folder
     host = re.sub(r"[^A-Za-z0-9.-]+", "-", socket.gethostname()).strip("-.") or "localhost"

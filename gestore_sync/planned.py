@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping
+from os import PathLike, fspath
 from typing import Any
 
 from django.utils import timezone
@@ -64,12 +65,13 @@ def list_flags(names: Iterable[str]) -> str:
     return ", ".join(sorted(f"--{name.replace('_', '-')}".replace("--roots", "--root") for name in names))
 
 
-def write_plan_of(push: Push, location: str, found: Differences | None = None) -> Report:
+def write_plan_of(push: Push, path: str | PathLike[str], found: Differences | None = None) -> Report:
     """Write what a push would do into a file, and nothing into the databases.
 
     ``found``: what is compared and shall be mended by it; its warnings say what is not. Raises
     :class:`UnresolvedConflicts` where the push would.
     """
+    location = fspath(path)
     with read_snapshot(push.source), read_snapshot(push.target):
         store = MappingStore(push.source, push.target)
         planner = push.make_planner(store)
@@ -138,9 +140,9 @@ class PlannedPush(Push):
     file: PlanFile
 
     @classmethod
-    def load(cls, location: str, source: str | None, remote: str | None, progress: Progress) -> PlannedPush:
+    def load(cls, path: str | PathLike[str], source: str | None, remote: str | None, progress: Progress) -> PlannedPush:
         """The push that a file describes, between its databases if no others are named. Raises :class:`PlanError`."""
-        file = PlanFile(location)
+        file = PlanFile(fspath(path))
         header = file.header
         source, target = get_databases(source or header.source, remote or header.target)
         graph = LinkGraph(source, load_adapters())

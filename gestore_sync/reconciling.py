@@ -171,7 +171,10 @@ class Reconciliation(Push):
                 if membership is not None:
                     yield from self._iter_lost_members(membership, list(left.values()), store)
                 else:
-                    yield from (make_entry(self.source, model, key, DELETION) for key in left)
+                    known = find_last_dates(self.source, model, list(left), actions=[DELETION])
+                    for key in left:
+                        entry = make_entry(self.source, model, key, DELETION)
+                        yield entry._replace(date=known.get(key, entry.date))
 
     def _iter_lost_members(
         self, membership: Membership, targets: Sequence[Key], store: MappingStore

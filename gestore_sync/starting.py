@@ -21,8 +21,8 @@ from gestore_sync.refs import Ref
 from gestore_sync.scope import Scope, make_scope
 from gestore_sync.watching import get_watched
 
-Objects = Sequence[Model | str] | Model | str
-Names = Iterable[str] | str
+Objects = Iterable[Model | str] | Model | str | None
+Names = Iterable[str] | str | None
 
 
 def get_database(alias: str | None) -> str:
@@ -46,13 +46,13 @@ def explained(source: str, target: str, progress: Progress) -> Iterator[None]:
 
 
 def as_list(names: Names) -> list[str]:
-    """A single name as a list, too."""
-    return [names] if isinstance(names, str) else list(names)
+    """A single name as a list, too; none for None."""
+    return [names] if isinstance(names, str) else list(names or ())
 
 
 def as_objects(objects: Objects, what: str = "") -> list[Model | str]:
     """A single object as a list, too. Raises :class:`UnknownObject` where there is none for ``what`` shall be done."""
-    found = [objects] if isinstance(objects, (str, Model)) else list(objects)
+    found = [objects] if isinstance(objects, (str, Model)) else list(objects or ())
     if what and not found:
         raise UnknownObject(f"Name the objects to {what}, as app.Model.pk.")
     return found

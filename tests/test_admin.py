@@ -596,7 +596,9 @@ def test_the_line_that_leads_there_is_no_model_of_the_project() -> None:
     assert Synchronization not in apps.get_models(include_auto_created=True)
     assert not ContentType.objects.filter(app_label="gestore_sync", model="synchronization").exists()
     assert ("gestore_sync", "synchronization") not in ProjectState.from_apps(apps).models
-    call_command("check", "gestore_sync", "admin", tags=["admin", "models", "gestore_sync_settings"], fail_level="WARNING")
+    call_command(
+        "check", "gestore_sync", "admin", tags=["admin", "models", "gestore_sync_settings"], fail_level="WARNING"
+    )
 
 
 # What the admin has

@@ -57,6 +57,22 @@ def push(root: Any, pair: Pair, **options: Any) -> api.Report:
 # Objects
 
 
+def test_arguments_may_be_none_generators_and_paths(pair: Pair, tmp_path: Path) -> None:
+    depot = make(Depot, pair.source, name="ours")
+    make(Depot, pair.source, name="not asked for")
+
+    api.synchronize((root for root in [depot]), source=pair.source, remote=pair.target, own=None, ignore=None)
+    with pytest.raises(UnknownObject, match="Name the objects"):
+        api.synchronize((root for root in ()), source=pair.source, remote=pair.target, changes=True)
+    api.export_objects([depot], tmp_path / "depot.json", database=pair.source)
+    report = api.delete_objects([depot], database=pair.source, backup=tmp_path / "backup.tar.gz")
+    api.import_objects(tmp_path / "backup.tar.gz", database=pair.source)
+
+    assert report.deleted == {"policies.Depot": 1}
+    assert list(Depot.objects.using(pair.target).values_list("name", flat=True)) == ["ours"]
+    assert Depot.objects.using(pair.source).filter(name="ours").exists()
+
+
 def test_an_instance_that_was_read_from_another_database_is_refused(pair: Pair, tmp_path: Path) -> None:
     make(Depot, pair.source, pk=1, name="of somebody else")
     theirs = make(Depot, pair.target, pk=1, name="theirs")

@@ -1641,6 +1641,21 @@ def test_reconcile_keeps_what_the_remote_changed(sites: Sites) -> None:
 
 
 @crossed
+def test_reconcile_keeps_what_the_remote_changed_after_it_was_deleted_here(sites: Sites) -> None:
+    product = add(Product, sites.local, name="lamp")
+    sites.send()
+    product.delete()
+    change(sites.there(Product).get(), text="theirs")
+    move_apart(sites, local=SOONER, remote=LATER)
+    sites.send()
+
+    report = sites.send(reconcile=True)
+
+    assert [conflict["resolved"] for conflict in report.conflicts] == ["remote"]
+    assert sites.arrived(Product, "text") == ["theirs"]
+
+
+@crossed
 def test_reconcile_looks_at_listed_models_only(sites: Sites, settings: Any) -> None:
     settings.SYNCHRO_MODELS = (("logged", "tag"),)
     with DisableSynchroLog():

@@ -13,7 +13,7 @@ from gestore_sync.terminal import make_progress, write_report, write_settlement
 class Command(BaseCommand):
     help = "List the values that lost a conflict, or let a row have the value of the other side."
     # Other checks may connect to databases, and end in a traceback where one is away.
-    requires_system_checks = ("gestore_sync",)
+    requires_system_checks = ("gestore_sync_settings",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("ids", nargs="*", type=int, metavar="ID", help="conflicts; without them: all open ones")
