@@ -24,8 +24,8 @@ from gestore_sync.needs import REFERRED
 from gestore_sync.plan import Create, Operation, Report
 from gestore_sync.planner import Planner
 from gestore_sync.progress import Progress
-from gestore_sync.reading import get_queryset
-from gestore_sync.refs import NEW
+from gestore_sync.reading import find_existing, get_queryset
+from gestore_sync.refs import NEW, Ref, dump_pk
 from gestore_sync.runs import insert_run
 
 
@@ -150,6 +150,15 @@ class PartExecutor(Executor):
         """Whether no other run has written to the target since the last part."""
         found: Any = get_queryset(SyncRun, self.target).order_by("-pk").values_list("uuid", flat=True).first()
         return bool(found == self.last)
+
+    def find_gone(self, part: Sequence[Create]) -> Ref | None:
+        """An object of a later part that the source has deleted since the plan was made."""
+        for operation in part:
+            model, keys = self._models[operation.label], [row[0] for row in operation.rows]
+            gone = set(keys) - find_existing(model, self.source, keys)
+            if gone:
+                return Ref(model, min(gone, key=dump_pk))
+        return None
 
     def apply_part(self, part: Sequence[Create], uuid: UUID) -> None:
         """Write a later part, with a record of its own. Links are checked by the commit: to check them before would

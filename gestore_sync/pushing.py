@@ -208,10 +208,14 @@ def commit_parts(executor: PartExecutor, report: Report) -> None:
 
 
 def commit_part(executor: PartExecutor, part: Sequence[Create], uuid: UUID) -> None:
-    """Write one part, unless others have written since the last one: what they did is not in the plan."""
+    """Write one part, unless others have written since the last one: what they did is not in the plan. Neither is an
+    object that was deleted at the source since: a run of the log may have handled that, and found nothing to delete."""
     with write_all_or_nothing(executor.target, SyncRun._meta.db_table):
         if not executor.is_alone():
             raise OutOfStep(f"Another run has written to the target {executor.target!r} between two parts.")
+        gone = executor.find_gone(part)
+        if gone is not None:
+            raise OutOfStep(f"{gone} was deleted at the source {executor.source!r} between two parts.")
         executor.apply_part(part, uuid)
 
 

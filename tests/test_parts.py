@@ -234,6 +234,26 @@ def test_a_run_in_parts_ends_where_another_run_has_written_in_between(watch: Wat
     assert_done(watch, depot, other)
 
 
+@LIVE_ON_POSTGRESQL
+def test_what_is_deleted_at_the_source_between_two_parts_does_not_arrive(watch: Watch, settings: Any) -> None:
+    depot = make_depot(watch)
+    settings.SYNCHRO_MODELS = (("policies", "depot", "parcel", "scan"),)
+
+    def delete() -> None:
+        rows(Parcel, watch.source).get(number="4").delete()
+        watch.synchronize()
+
+    def begin(using: str, **kwargs: Any) -> None:
+        transaction.on_commit(lambda: in_thread(delete), using=using)
+
+    with receiving(post_save, begin, Depot), pytest.raises(PartlyWritten, match="was deleted at the source"):
+        watch.synchronize(depot, commit_every=SIZE)
+    watch.push(depot, commit_every=SIZE)
+
+    assert describe(watch, watch.target) == describe(watch, watch.source)
+    assert_done(watch, depot)
+
+
 @LIVE
 def test_what_fits_into_one_part_is_one_transaction(watch: Watch) -> None:
     depot = make_depot(watch)
