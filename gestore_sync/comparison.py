@@ -48,12 +48,13 @@ def decide(
 ) -> Decision:
     """Compare the source's values, links rewritten, with the target's. ``digests``: what we last left there, if known.
 
+    Columns that make one link together, such as a generic key's, are one value: it is written whole, or kept whole.
     ``later``: the side whose change is the later one, LOCAL or REMOTE, for ``newer``: the caller knows the logs.
     """
     differing = layout.find_differing(mine, theirs)
     if not differing:
         return Decision(digests=layout.digest(mine))
-    names, asked = layout.names, policies.get_all(layout.model, layout.names)
+    asked = policies.get_all(layout.model, layout.names)
     known = split_digests(digests or b"")
     write: list[int] = []
     kept: list[int] = []
@@ -61,11 +62,11 @@ def decide(
     lost: list[int] = []
     sides: set[str] = set()
     only_mine = False
+    changed = {number: find_sides(layout, number, mine[number], theirs[number], known) for number in differing}
     for number in differing:
-        base = known.get(get_name_code(names[number]))
-        mine_changed = base is None or mine[number] is NEW or base != digest_value(layout, number, mine[number])
-        theirs_changed = base is None or base != digest_value(layout, number, theirs[number])
-        policy = asked[number]
+        link = [at for at in layout.together.get(number, ()) if at in changed] or [number]
+        mine_changed, theirs_changed = (any(changed[at][side] for at in link) for side in (0, 1))
+        policy = asked[number] = asked[link[0]]
         if mine_changed and theirs_changed:
             disputed.append(number)
             lost.append(number)
@@ -93,6 +94,14 @@ def decide(
 def get_winner(policy: str, later: str) -> str | None:
     """The side whose value stands where both have changed it; None where that is not decided."""
     return {NEWER: later, FAIL: None}.get(policy, policy)
+
+
+def find_sides(layout: Layout, number: int, mine: Any, theirs: Any, known: dict[bytes, bytes]) -> tuple[bool, bool]:
+    """Whether the source, and whether the target changed the value in a column since they were in step."""
+    base = known.get(get_name_code(layout.names[number]))
+    if base is None:
+        return True, True
+    return mine is NEW or base != digest_value(layout, number, mine), base != digest_value(layout, number, theirs)
 
 
 def digest_value(layout: Layout, number: int, value: Any) -> bytes:

@@ -145,6 +145,16 @@ class Layout:
             values[number] = translator(counterparts, row, source)
         return values
 
+    @cached_property
+    def together(self) -> dict[int, tuple[int, ...]]:
+        """By the number of a column, those of the columns that make one link with it, where there are several."""
+        found: dict[int, tuple[int, ...]] = {}
+        for number, column in enumerate(self.columns):
+            places = column.parts_at or ((column.type_at, number + 1) if column.type_at else ())
+            for at in places:
+                found[at - 1] = tuple(sorted({*found.get(at - 1, ()), *(other - 1 for other in places)}))
+        return found
+
     def clear_link(self, values: list[Any], number: int) -> None:
         """Set a link to null: of a generic key both its content type and its object id."""
         values[number] = None

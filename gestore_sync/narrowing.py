@@ -236,6 +236,8 @@ class Narrowing:
         for model, keys in left.places.items():
             report.updated[model._meta.label] -= sum(Ref(model, key) not in updated for key in keys)
         report.updated.subtract(self._count_detached())
+        out = {(model._meta.label, str(key)) for model, keys in left.updates.items() for key in keys}
+        report.conflicts = [found for found in report.conflicts if (found["model"], found["pk"]) not in out]
         for name in report.COUNTS:
             setattr(report, name, +getattr(report, name))
 
@@ -267,6 +269,13 @@ class Narrowing:
             if not plan.places[model]:
                 del plan.places[model]
 
+    def _keep_known(self, model: type[Model], given: Given) -> Given:
+        """Without the links to what is not created: that has no key on the target by which they could be kept."""
+        layout = self._planner.get_layout(model)
+        links = ((number, self._find_linked(layout, given.row, number)) for number in given.columns)
+        lost = {number for number, ref in links if ref is not None and ref.pk in self._left.creates.get(ref.model, ())}
+        return given._replace(columns={at: said for at, said in given.columns.items() if at not in lost})
+
     def _without(self, operation: Operation) -> Operation | None:
         """The operation without the rows that are left out; None if nothing remains."""
         model, left = self._models[operation.label], self._left
@@ -281,8 +290,9 @@ class Narrowing:
             rest = [row for row in operation.rows if row[0] not in left.notes.get(model, ())]
             return replace(operation, rows=rest) if rest else None
         if isinstance(operation, Keep):
-            given: list[Given] = [row for row in operation.rows if not left.is_kept_out(model, row.row[0])]
-            return replace(operation, rows=given) if given else None
+            given = [self._keep_known(model, row) for row in operation.rows if not left.is_kept_out(model, row.row[0])]
+            known = [row for row in given if row.columns]
+            return replace(operation, rows=known) if known else None
         if isinstance(operation, Delete):
             rest = [key for key in operation.keys if key not in left.deletes.get(model, ())]
             return replace(operation, keys=rest) if rest else None

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.contrib.contenttypes.models import ContentType
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 from django.utils import timezone
@@ -186,6 +187,29 @@ def test_a_generic_key_is_decided_as_one() -> None:
         found = get_policies("local").get_all(Remark, ["content_type", "object_id", "text"])
 
     assert found == ["remote", "remote", "local"]
+
+
+@pytest.mark.parametrize(("policy", "stands"), [("local", "depot"), ("newer", "depot"), ("remote", "two")])
+def test_a_generic_key_is_never_half_of_one_side_and_half_of_the_other(
+    watch: Watch, depot: Depot, policy: str, stands: str
+) -> None:
+    one, two = (make(Parcel, watch.source, depot=depot, number=f"remarked {number}") for number in (1, 2))
+    kinds = {using: ContentType.objects.db_manager(using) for using in (watch.source, watch.target)}
+    remark = make(
+        Remark, watch.source, content_type=kinds[watch.source].get_for_model(Parcel), object_id=one.pk, text="fragile"
+    )
+    watch.push(depot)
+    watch.on_source(Remark).filter(pk=remark.pk).update(
+        content_type=kinds[watch.source].get_for_model(Depot), object_id=depot.pk
+    )
+    watch.on_target(Remark).update(object_id=watch.on_target(Parcel).get(number=two.number).pk)
+    there = watch.on_target(Depot).get(name=depot.name), watch.on_target(Parcel).get(number=two.number)
+
+    with pytest.raises(UnresolvedConflicts, match="Remark"):
+        watch.synchronize(remark, on_conflict="fail")
+    watch.push(remark, on_conflict=policy)
+
+    assert watch.on_target(Remark).get().subject == there[stands == "two"]
 
 
 def test_a_field_is_named_with_the_model_that_has_it_in_its_table() -> None:

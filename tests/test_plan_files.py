@@ -29,7 +29,7 @@ from tests.kinds.models import City, Country, Queue, Turn
 from tests.kinds.oracle import Database
 from tests.kinds.pushing import Sync, content, rolled_back, rows
 from tests.kinds.pushing import watched as sync_watched
-from tests.policies.models import Area, Article, Claim, Colour, Depot, Parcel, Scan, Truck, Worker
+from tests.policies.models import Area, Article, Brand, Claim, Colour, Depot, Parcel, Scan, Truck, Worker
 from tests.policies.watching import CROSSED, Watch, describe_changes, pairings, read_only, unread, watched
 from tests.test_random_graphs import (
     TABLES,
@@ -169,6 +169,20 @@ def test_a_plan_says_how_a_counterpart_was_found(plans: Plans) -> None:
     [worker_line] = [line for line in lines if is_about(Worker, "update")(line)]
     assert (worker_line["do"], worker_line["reason"]) == ("update", "unique email")
     assert worker_line["fields"] == {"name": [plans.source, plans.target]}
+
+
+@one
+def test_a_link_that_loses_is_kept_only_where_it_has_a_counterpart(plans: Plans, depot: Depot) -> None:
+    brands = {using: make(Brand, using, name=using) for using in (plans.source, plans.target)}
+    for using, brand in brands.items():
+        rows(Parcel, using).filter(depot__name="ours", number="one").update(brand=brand)
+    plans.write(depot, on_conflict="remote")
+    plans.remove(is_about(Brand))
+
+    plans.apply()
+
+    assert plans.on_target(Parcel).get(depot__name="ours", number="one").brand == brands[plans.target]
+    assert not Conflict.objects.using(plans.target).exists()
 
 
 @one
