@@ -6,7 +6,6 @@ from collections.abc import Callable
 from os import PathLike
 from typing import Any
 
-from django.db.models import Model
 from django.utils import timezone
 
 from gestore_sync.adapters import load_adapters
@@ -33,6 +32,7 @@ from gestore_sync.starting import (
     Names,
     Objects,
     as_list,
+    as_objects,
     check_options,
     explained,
     get_database,
@@ -91,7 +91,7 @@ def synchronize(
     :class:`~gestore_sync.exceptions.GestoreSyncError`; the target is then as it was.
     """
     source, target = get_databases(source, remote)
-    roots = [roots] if isinstance(roots, (str, Model)) else list(roots or ())
+    roots = as_objects(roots)
     check_options(on_conflict, reach, is_log=changes or not roots, prune=prune)
     if move and (changes or not roots):
         raise UnknownObject("Name the objects to move, whole, as --root app.Model.pk.")
@@ -148,12 +148,10 @@ def export_objects(
     """
     database = get_database(database)
     progress = progress or Progress()
-    roots = [objects] if isinstance(objects, (str, Model)) else list(objects or ())
+    roots = as_objects(objects, "export")
     with explained(database, database, progress):
         stop = [*as_list(stop), *find_labels(as_list(stop_at))]
         graph, refs, scope = prepare_walk(database, roots, own=own, refer=refer, ignore=ignore, stop=stop, reach=reach)
-        if not refs:
-            raise UnknownObject("Name the objects to export, as app.Model.pk.")
         location = None if debug else get_export_location(output, timezone.now())
         if bucket and location is not None:
             location = get_bucket_location(location)
@@ -228,9 +226,7 @@ def delete_objects(
     but for stored files in FilesLeft. UnresolvedConflicts names rows that stay and hold on to one that would go.
     """
     database = get_database(database)
-    roots = [objects] if isinstance(objects, (str, Model)) else list(objects or ())
-    if not roots:
-        raise UnknownObject("Name the objects to delete, as app.Model.pk.")
+    roots = as_objects(objects, "delete")
     check_options("newer", reach, is_log=False, prune=False)
     progress = progress or Progress()
     with explained(database, database, progress):
@@ -273,9 +269,7 @@ def diff_objects(
     :class:`~gestore_sync.exceptions.GestoreSyncError`.
     """
     source, target = get_databases(source, remote)
-    roots = [objects] if isinstance(objects, (str, Model)) else list(objects or ())
-    if not roots:
-        raise UnknownObject("Name the objects to compare, as app.Model.pk.")
+    roots = as_objects(objects, "compare")
     check_options("newer", reach, is_log=False, prune=False)
     progress = progress or Progress()
     with explained(source, target, progress):

@@ -49,6 +49,14 @@ def as_list(names: Names) -> list[str]:
     return [names] if isinstance(names, str) else list(names or ())
 
 
+def as_objects(objects: Objects, what: str = "") -> list[Model | str]:
+    """A single object as a list, too. Raises :class:`UnknownObject` where there is none for ``what`` shall be done."""
+    found = [objects] if isinstance(objects, (str, Model)) else list(objects or ())
+    if what and not found:
+        raise UnknownObject(f"Name the objects to {what}, as app.Model.pk.")
+    return found
+
+
 def check_read_from(using: str, objects: Sequence[Model | str]) -> None:
     """Raise :class:`WrongDatabase` for an instance that was read from another database: the same key may be that of
     another object here."""
