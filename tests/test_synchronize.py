@@ -1646,7 +1646,7 @@ def test_reconcile_keeps_what_the_remote_changed_after_it_was_deleted_here(sites
     sites.send()
     product.delete()
     change(sites.there(Product).get(), text="theirs")
-    move_apart(sites, local=SOONER, remote=LATER)
+    move_apart(sites, local=ago(seconds=120), remote=ago(seconds=60))
     sites.send()
 
     report = sites.send(reconcile=True)
