@@ -12,14 +12,13 @@ from django.db.models import Model
 from gestore_sync.exceptions import PlanError
 from gestore_sync.layouts import Layout
 from gestore_sync.needs import iter_targets
-from gestore_sync.plan import Change, Create, Delete, Detach, Given, Keep, Note, Operation, Spool, Update
+from gestore_sync.plan import Create, Delete, Detach, Given, Keep, Note, Operation, Spool, Update
 from gestore_sync.planlines import CREATE, DELETE, DETACH, KEEP, NOTE, PLACE, UPDATE, Line
 from gestore_sync.planner import Planner
 from gestore_sync.reading import iter_rows
 from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, iter_chunks
 
 CHUNK = 10_000
-
 Keys = dict[type[Model], set[Key]]
 
 
@@ -264,10 +263,9 @@ class Narrowing:
             spool.close()
             setattr(plan, name, kept)
         for model, keys in self._left.places.items():
-            plan.places[model] -= keys
             plan.staying[model] = keys
-            if not plan.places[model]:
-                del plan.places[model]
+            plan.places[model] -= keys
+        plan.places = {model: keys for model, keys in plan.places.items() if keys}
 
     def _keep_known(self, model: type[Model], given: Given) -> Given:
         """Without the links to what is not created: that has no key on the target by which they could be kept."""
@@ -284,15 +282,15 @@ class Narrowing:
             rest = [row for row in operation.rows if row[0] not in left.creates.get(model, ())]
             return replace(operation, rows=rest) if rest else None
         if isinstance(operation, Update):
-            changes: list[Change] = [made for made in operation.rows if made.row[0] not in left.updates.get(model, ())]
-            return replace(operation, rows=changes) if changes else None
+            rest = [made for made in operation.rows if made.row[0] not in left.updates.get(model, ())]
+            return replace(operation, rows=rest) if rest else None
         if isinstance(operation, Note):
             rest = [row for row in operation.rows if row[0] not in left.notes.get(model, ())]
             return replace(operation, rows=rest) if rest else None
         if isinstance(operation, Keep):
             given = [self._keep_known(model, row) for row in operation.rows if not left.is_kept_out(model, row.row[0])]
-            known = [row for row in given if row.columns]
-            return replace(operation, rows=known) if known else None
+            rest = [row for row in given if row.columns]
+            return replace(operation, rows=rest) if rest else None
         if isinstance(operation, Delete):
             rest = [key for key in operation.keys if key not in left.deletes.get(model, ())]
             return replace(operation, keys=rest) if rest else None

@@ -11,7 +11,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 from gestore_sync.exceptions import GestoreSyncError, UnresolvedConflicts
-from gestore_sync.models import IdMapping, Origin, SyncRun
+from gestore_sync.models import Conflict, IdMapping, Origin, SyncRun
 from tests.conftest import DATABASES, Pair
 from tests.kinds.making import make, make_many
 from tests.policies.models import Article, Brand, Colour, Depot, Parcel, Scan, Worker
@@ -558,7 +558,7 @@ def test_mappings_and_record_are_undone_with_the_rows(watch: Watch) -> None:
 @pytest.fixture
 def bare(watch: Watch) -> Watch:
     """Pushes to a target that has no gestore_sync tables."""
-    tables = [model._meta.db_table for model in (IdMapping, SyncRun, Origin)]
+    tables = [model._meta.db_table for model in (Conflict, IdMapping, SyncRun, Origin)]
     execute(watch.target, *(f"DROP TABLE {table}" for table in tables))
     watch.ours = ()
     return watch
@@ -619,7 +619,7 @@ def test_mappings_at_the_source_are_undone_where_the_target_refuses(bare: Watch)
 
 def test_mappings_to_two_targets_without_tables_are_kept_apart(bare: Watch) -> None:
     third = Watch(Pair(bare.source, third_database(bare)))
-    execute(third.target, *(f"DROP TABLE {m._meta.db_table}" for m in (IdMapping, SyncRun, Origin)))
+    execute(third.target, *(f"DROP TABLE {m._meta.db_table}" for m in (Conflict, IdMapping, SyncRun, Origin)))
     third.ours = ()
     make(Depot, third.target, name="theirs")
     depot = make(Depot, bare.source, name="ours")
@@ -633,7 +633,7 @@ def test_mappings_to_two_targets_without_tables_are_kept_apart(bare: Watch) -> N
 
 def test_a_source_without_tables_is_told_with_the_command_to_run(watch: Watch) -> None:
     depot = make(Depot, watch.source)
-    execute(watch.source, *(f"DROP TABLE {m._meta.db_table}" for m in (IdMapping, SyncRun, Origin)))
+    execute(watch.source, *(f"DROP TABLE {m._meta.db_table}" for m in (Conflict, IdMapping, SyncRun, Origin)))
 
     for options in ({}, {"dry_run": True}):
         with pytest.raises(GestoreSyncError) as caught:

@@ -9,7 +9,7 @@ from django.test import override_settings
 from gestore_sync.conf import get_signal_mode
 from tests.conftest import Pair
 from tests.kinds.making import make_crowd, make_many
-from tests.kinds.models import Coin, Letterpost, Parcel, Poem, Verse
+from tests.kinds.models import Coin, Letterpost, Poem, Shipment, Verse
 from tests.kinds.pushing import Sync, watched
 
 
@@ -32,7 +32,7 @@ def test_a_small_automatic_key_is_given_anew(sync: Sync) -> None:
 
 
 def test_a_child_of_a_parent_whose_key_has_a_default_arrives(sync: Sync) -> None:
-    make_crowd(sync.target, Parcel, Letterpost)
+    make_crowd(sync.target, Shipment, Letterpost)
     sent = Letterpost(name="ours", stamps=3)
     sent.save(using=sync.source)
 

@@ -130,14 +130,14 @@ class Trattoria(Restaurant):
         proxy = True
 
 
-class Parcel(models.Model):
+class Shipment(models.Model):
     """A parent whose primary key has a default."""
 
     number = models.UUIDField(primary_key=True, default=uuid.uuid4)
     name = models.CharField(max_length=50)
 
 
-class Letterpost(Parcel):
+class Letterpost(Shipment):
     """Its child."""
 
     stamps = models.IntegerField(default=0)
