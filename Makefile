@@ -11,13 +11,14 @@ DEMO_STAMP := $(VENV)/.installed-demo
 TEST_STAMP := $(VENV)/.installed-test
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: help demo test test-all lint format bench clean
+.PHONY: help demo test test-heavy test-all lint format bench clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo      push an organization between the two databases of the test project"
 	@echo "make test      run the tests, on SQLite and PostgreSQL; make test ARGS=--exitfirst passes options to pytest"
 	@echo "make test-all  those that take minutes, too: processes killed at every statement, writers at work meanwhile"
+	@echo "               (make test-heavy runs only these)"
 	@echo "make lint      check style and types; make format repairs the style"
 	@echo "make bench     compare pushes, bundles and deletions with what Django has"
 	@echo "make clean     delete what was built, .venv too"
@@ -31,12 +32,16 @@ bench: $(TEST_STAMP)
 	$(BIN)/python -m testproject.benchbundles
 
 # Two runs, as the shop has settings of its own. Both are run, whatever the first one says.
-test: MARKED := -m "not heavy"
-test test-all: $(TEST_STAMP)
+test: $(TEST_STAMP)
 	@status=0; \
 	$(BIN)/python -m pytest tests/shop --ds=tests.shop.settings $(WORKERS) $(ARGS) || status=1; \
-	$(BIN)/python -m pytest $(WORKERS) $(MARKED) $(ARGS) || status=1; \
+	$(BIN)/python -m pytest $(WORKERS) -m "not heavy" $(ARGS) || status=1; \
 	exit $$status
+
+test-heavy: $(TEST_STAMP)
+	$(BIN)/python -m pytest $(WORKERS) -m heavy $(ARGS)
+
+test-all: test test-heavy
 
 lint: $(DEV_STAMP)
 	$(BIN)/python -m ruff check .
