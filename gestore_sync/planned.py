@@ -37,14 +37,14 @@ MOST_NAMED = 5
 WAYS = frozenset({"dry_run", "plan", "apply"})
 """What is done instead of planning and writing at once."""
 
-BESIDE = frozenset({"source", "remote", "progress", "confirm"})
+BESIDE = frozenset({"source", "remote", "progress"})
 PLANNED = frozenset({"roots", "own", "refer", "ignore", "stop", "reach", "on_conflict", "prune"})
 """The options that a plan keeps."""
 
 
 def check_plan_options(options: Mapping[str, Any]) -> None:
     """Raise :class:`WrongSetting` for options of a push that do not go together with plans."""
-    given = {name for name, value in options.items() if value and (name, value) != ("on_conflict", "newer")}
+    given = find_given(options)
     ways = given & WAYS
     if len(ways) > 1:
         raise WrongSetting(f"{list_flags(ways)} exclude each other: name one of them.")
@@ -58,6 +58,12 @@ def check_plan_options(options: Mapping[str, Any]) -> None:
             "--plan goes with --root: the change log goes on while a plan waits. Name the objects, or see what the log "
             "holds with --dry-run."
         )
+
+
+def find_given(options: Mapping[str, Any]) -> set[str]:
+    """The names of the options that say something; ``confirm`` is a part of ``move``."""
+    given = {name for name, value in options.items() if value or (name == "commit_every" and value is not None)}
+    return given - {"confirm"} if options["move"] else given
 
 
 def list_flags(names: Iterable[str]) -> str:
