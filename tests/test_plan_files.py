@@ -25,7 +25,7 @@ from gestore_sync.lostvalues import load_lost
 from gestore_sync.models import Conflict
 from tests.conftest import Pair
 from tests.kinds.making import make, make_many, renumber_content_types
-from tests.kinds.models import City, Country, Queue, Turn
+from tests.kinds.models import City, Country, Page, Queue, Seat, Turn
 from tests.kinds.oracle import Database
 from tests.kinds.pushing import Sync, content, rolled_back, rows
 from tests.kinds.pushing import watched as sync_watched
@@ -682,6 +682,32 @@ def test_a_plan_that_another_project_signed_is_refused(plans: Plans, depot: Depo
 
     with pytest.raises(PlanError, match="another key signed it"):
         plans.push(apply=str(plans.path))
+
+
+@one
+def test_a_root_whose_key_looks_like_a_field_and_its_value_is_that_root(plans: Plans) -> None:
+    for path in ("path=/", "title=x", "/"):
+        make(Page, plans.source, path=path, title="old")
+    pages = list(plans.on_source(Page).exclude(pk="/"))
+    plans.synchronize(*pages)
+    plans.on_source(Page).update(title="new")
+
+    plans.write(*pages)
+    plans.apply()
+
+    assert plans.on_target(Page).filter(title="new").count() == len(pages) == plans.on_target(Page).count()
+
+
+@one
+def test_a_root_with_a_composite_key_is_read_back(plans: Plans) -> None:
+    seat = make(Seat, plans.source, name="old")
+    plans.synchronize(seat)
+    plans.on_source(Seat).update(name="new")
+
+    plans.write(seat)
+    plans.apply()
+
+    assert plans.on_target(Seat).get().name == "new"
 
 
 # Options
