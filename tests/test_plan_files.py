@@ -318,6 +318,34 @@ def test_values_that_lose_are_kept_as_planned(
 
 
 @one
+def test_a_plan_says_who_changed_the_values_that_lose(plans: Plans, depot: Depot) -> None:
+    plans.on_source(Parcel).filter(number="one").update(text="ours")
+    plans.on_target(Parcel).filter(depot__name="ours", number="one").update(text="theirs", weight=7)
+    plans.on_target(Parcel).filter(depot__name="ours", number="two").update(weight=8)
+    rules = {"CONFLICTS": {"policies.Parcel": "local", "policies.Parcel.text": "remote"}}
+
+    with override_settings(GESTORE_SYNC=rules):
+        lines = plans.write(depot)
+
+    assert [line["reason"] for line in lines if is_about(Parcel, "keep values")(line)] == [
+        "both sides changed text: decided for remote; only the target changed weight: decided for local",
+        "only the target changed weight: decided for local",
+    ]
+
+
+@one
+def test_a_plan_says_of_values_that_lose_that_the_sides_were_never_in_step(plans: Plans) -> None:
+    for using in (plans.source, plans.target):
+        make(Worker, using, email="a@b.c", badge=7, name=using)
+
+    lines = plans.write(plans.on_source(Worker).get(), on_conflict="remote")
+
+    assert [line["reason"] for line in lines if is_about(Worker, "keep values")(line)] == [
+        "the sides were never in step in name: decided for remote"
+    ]
+
+
+@one
 def test_an_id_mapping_that_is_removed_is_not_kept(plans: Plans) -> None:
     for using in (plans.source, plans.target):
         make(Depot, using, name="ours", boss=make(Worker, using, email="a@b.c", badge=1))
