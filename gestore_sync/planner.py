@@ -198,7 +198,7 @@ class Planner:
             if mapping is not None and mapping.mirrored and digests is not None:
                 digests = mirror_digests(layout, row, mine, digests)
             pairs[key] = Pair(mine, layout.get_values(theirs[target]), digests)
-        decisions = decide_all(layout, pairs, targets, self.on_conflict, self._times)
+        decisions = decide_all(layout, self.source, pairs, targets, self.on_conflict, self._times)
         kept = plan_kept(self.plan, self.store, layout, rows, targets, pairs, decisions)
         for key, decision in decisions.items():
             row, target, mapping = rows[key], targets[key], known.get(key)

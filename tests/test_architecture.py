@@ -34,7 +34,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("codecs",),  # values as JSON
     ("scope", "ordering", "watching"),  # what to follow, refer to, leave out; which model comes first; what is logged
     ("databases", "reading", "transactions", "schema"),  # everything that asks a database
-    ("generic", "changelog", "disabling"),  # the change log, as it is read
+    ("generic", "changelog", "disabling", "children"),  # the change log, as it is read
     ("recording",),  # and written
     ("muting", "captures"),
     ("entrysql",),
