@@ -431,6 +431,32 @@ def test_what_stands_can_be_taken_whatever_has_changed_since(watch: Watch, depot
     assert api.list_conflicts(database=watch.target).conflicts == []
 
 
+def test_a_conflict_that_both_sides_won_can_be_closed_whatever_has_changed_since(watch: Watch, depot: Depot) -> None:
+    change_source(watch, text="ours", weight=5)
+    change_target(watch, text="theirs", weight=9)
+    with policies(text="local", weight="remote"):
+        watch.push(depot)
+    (row,) = kept(watch.target)
+    change_target(watch, text="later", weight=7)
+
+    for side, name in (("local", "weight"), ("remote", "text")):
+        with pytest.raises(NotRestored, match=f"in {name!r} by now.* take merged"):
+            resolve(watch, row, side)
+    resolve(watch, row, "merged")
+
+    assert arrived(watch) == ("later", 7)
+    assert api.list_conflicts(database=watch.target).conflicts == []
+    row.refresh_from_db()
+    assert row.taken == "merged"
+
+
+def test_only_a_conflict_that_both_sides_won_is_left_as_merged(watch: Watch, depot: Depot) -> None:
+    row = dispute(watch, depot, "remote")
+
+    with pytest.raises(NotRestored, match="take remote to leave it so"):
+        resolve(watch, row, "merged")
+
+
 def test_a_row_that_is_gone_is_refused(watch: Watch, depot: Depot) -> None:
     row = dispute(watch, depot, "local")
     watch.on_target(Parcel).filter(number="one").delete()
