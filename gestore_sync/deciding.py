@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from django.db.models import Model
 
+from gestore_sync.children import get_policies_of
 from gestore_sync.comparison import REMOTE, Decision, decide
 from gestore_sync.digests import split_digests
 from gestore_sync.layouts import Layout
@@ -27,13 +28,19 @@ class Pair(NamedTuple):
 
 
 def decide_all(
-    layout: Layout, pairs: Mapping[Key, Pair], targets: Mapping[Key, Key], policies: Policies, times: Times
+    layout: Layout,
+    source: str,
+    pairs: Mapping[Key, Pair],
+    targets: Mapping[Key, Key],
+    policies: Policies,
+    times: Times,
 ) -> dict[Key, Decision]:
     """By key of the source, what becomes of the rows. ``targets``: their keys on the target."""
-    found = {key: decide(layout, *pair, policies) for key, pair in pairs.items()}
+    asked = get_policies_of(policies, layout.model, source, pairs)
+    found = {key: decide(layout, *pair, asked[key]) for key, pair in pairs.items()}
     doubtful = {key: targets[key] for key, decision in found.items() if decision.newer}
     for key in times.find_newer(layout.model, doubtful) if doubtful else ():
-        found[key] = decide(layout, *pairs[key], policies, REMOTE)
+        found[key] = decide(layout, *pairs[key], asked[key], REMOTE)
     return found
 
 

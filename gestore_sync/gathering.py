@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Model
 
 from gestore_sync.changelog import find_last_dates, has_log
+from gestore_sync.children import get_policies_of
 from gestore_sync.comparison import LOCAL, REMOTE, get_winner
 from gestore_sync.generic import find_generic_target, to_key
 from gestore_sync.links import GENERIC, Link, LinkGraph
@@ -137,10 +138,11 @@ def settle_deleted_there(changes: Changes, store: MappingStore, policies: Polici
         if not gone:
             continue
         dates = find_last_dates(store.target, model, list(gone), but=store.uuid, actions=[DELETION])
+        asked = get_policies_of(policies, model, store.source, [gone[target] for target in dates])
         for target, date in dates.items():
             key = gone[target]
             mine = keys[key]
-            resolved = get_winner(policies.get(model), REMOTE if mine is None or date > mine else LOCAL)
+            resolved = get_winner(asked[key].get(model), REMOTE if mine is None or date > mine else LOCAL)
             ref, other = Ref(model, key), Ref(model, target)
             reason = (
                 f"{ref} changed at the source, and {other} was deleted on the target, since they were last in step."

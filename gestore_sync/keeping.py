@@ -59,8 +59,9 @@ def is_decided(decision: Decision) -> bool:
 
 def iter_unknown(
     layout: Layout, pair: Pair, decision: Decision, known: Collection[Said]
-) -> Iterable[tuple[int, tuple[str, str]]]:
-    """The columns in which a value loses that is not kept yet: by number the target's value and who wins."""
+) -> Iterable[tuple[int, tuple[str, str, str]]]:
+    """The columns in which a value loses that is not kept yet: by number the target's value, who wins, and why."""
+    both = "both sides changed" if decision.known else "the sides were never in step in"
     for number in decision.lost:
         mine, theirs = pair.mine[number], encode_value(layout, number, pair.theirs[number])
         side = LOCAL if number in decision.write else REMOTE
@@ -68,7 +69,7 @@ def iter_unknown(
         if mine is not NEW:
             said = (layout.names[number], canonize(encode_value(layout, number, mine)), canonize(theirs), side)
         if said not in known:
-            yield number, (theirs, side)
+            yield number, (theirs, side, both if number in decision.disputed else "only the target changed")
 
 
 def find_known(store: MappingStore, layout: Layout, targets: Mapping[Key, Key]) -> dict[Key, set[Said]]:
@@ -102,7 +103,7 @@ def keep(
         text = dump_lost(
             {
                 layout.names[number]: (encode_value(layout, number, values[number]), theirs, side)
-                for number, (theirs, side) in given.columns.items()
+                for number, (theirs, side, _) in given.columns.items()
             }
         )
         keys = (dump_pk(given.row[0]), dump_pk(given.target))

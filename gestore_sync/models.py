@@ -138,7 +138,7 @@ class Conflict(models.Model):
     resolved = models.CharField(_("resolved"), max_length=6, choices=RESOLUTIONS)
     run = models.UUIDField(_("run"))
     date = AwareDateTimeField(_("date"), auto_now_add=True)
-    taken = models.CharField(_("taken"), max_length=6, choices=SIDES, blank=True, default="")
+    taken = models.CharField(_("taken"), max_length=6, choices=RESOLUTIONS, blank=True, default="")
     taken_date = AwareDateTimeField(_("taken on"), null=True, blank=True)
 
     class Meta:

@@ -55,12 +55,12 @@ class Note:
 
 class Given(NamedTuple):
     """What a run gives up of one object: the row of the source, the target's key, how the run decided, and by the
-    number of the column the JSON of the target's value and the side whose value stands."""
+    number of the column the JSON of the target's value, the side whose value stands, and who changed it, in words."""
 
     row: tuple[Any, ...]
     target: Key
     resolved: str
-    columns: dict[int, tuple[str, str]]
+    columns: dict[int, tuple[str, str, str]]
 
 
 @dataclass(frozen=True, slots=True)

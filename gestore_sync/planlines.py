@@ -14,7 +14,7 @@ from gestore_sync.adapters import Node
 from gestore_sync.digests import make_digest
 from gestore_sync.excerpts import dump, dump_row, find_natural_keys, show, show_key, show_value
 from gestore_sync.layouts import Layout, get_batch_size
-from gestore_sync.plan import Change, Create, Delete, Detach, Keep, Note, Update
+from gestore_sync.plan import Change, Create, Delete, Detach, Given, Keep, Note, Update
 from gestore_sync.planner import Planner
 from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, dump_pk, iter_chunks
 from gestore_sync.subgraph import TRAVELLING
@@ -176,16 +176,15 @@ class Lines:
         )
         for given in operation.rows:
             mine = self._translate(layout, given.row)
-            sides = sorted({side for _, side in given.columns.values()})
             yield self._make(
                 KEEP,
                 Ref(model, given.row[0]),
                 given.target,
                 natural_keys=natural_keys,
-                reason=f"both sides changed them: decided for {' and '.join(sides)}",
+                reason=describe_given(layout, given),
                 fields={
                     layout.names[at]: [self._show(layout, given.row, at, mine[at]), json.loads(theirs)]
-                    for at, (theirs, _) in given.columns.items()
+                    for at, (theirs, *_) in given.columns.items()
                 },
                 content=[*dump_row(layout, given.row), [[at, *said] for at, said in given.columns.items()]],
             )
@@ -277,6 +276,14 @@ class Lines:
         mine = find_previous(adapter.read(model, self._planner.source, keys).values())
         theirs = find_previous(adapter.read(model, self._planner.target, known).values())
         return {key: [mine.get(key), theirs.get(target)] for key, target in targets.items()}
+
+
+def describe_given(layout: Layout, given: Given) -> str:
+    """Why values are given up: who changed them, and for which side that was decided."""
+    said: dict[tuple[str, str], list[str]] = {}
+    for number, (_, side, who) in sorted(given.columns.items()):
+        said.setdefault((who, side), []).append(layout.names[number])
+    return "; ".join(f"{who} {', '.join(names)}: decided for {side}" for (who, side), names in said.items())
 
 
 def find_previous(nodes: Iterable[Node]) -> dict[Key, str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from os import PathLike, fspath
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -17,9 +18,8 @@ from gestore_sync.databases import get_databases
 from gestore_sync.differing import Differences
 from gestore_sync.exceptions import PlanError, PlanOutdated, UnresolvedConflicts, WrongDatabase, WrongSetting
 from gestore_sync.links import LinkGraph
-from gestore_sync.manifests import dump_scope, load_scope
+from gestore_sync.manifests import dump_scope, find_model, load_scope
 from gestore_sync.mappings import MappingStore
-from gestore_sync.naming import find_ref
 from gestore_sync.narrowing import LeftOut, Narrowing
 from gestore_sync.plan import Report
 from gestore_sync.planfiles import CodeSet, PlanFile, write_plan
@@ -28,7 +28,7 @@ from gestore_sync.planner import Planner
 from gestore_sync.policies import Policies
 from gestore_sync.progress import Progress
 from gestore_sync.pushing import Push, describe_conflicts
-from gestore_sync.refs import Ref
+from gestore_sync.refs import Ref, dump_pk, load_pk
 from gestore_sync.starting import explained
 from gestore_sync.transactions import read_snapshot
 
@@ -37,14 +37,14 @@ MOST_NAMED = 5
 WAYS = frozenset({"dry_run", "plan", "apply"})
 """What is done instead of planning and writing at once."""
 
-BESIDE = frozenset({"source", "remote", "progress", "confirm"})
+BESIDE = frozenset({"source", "remote", "progress"})
 PLANNED = frozenset({"roots", "own", "refer", "ignore", "stop", "reach", "on_conflict", "prune"})
 """The options that a plan keeps."""
 
 
 def check_plan_options(options: Mapping[str, Any]) -> None:
     """Raise :class:`WrongSetting` for options of a push that do not go together with plans."""
-    given = {name for name, value in options.items() if value and (name, value) != ("on_conflict", "newer")}
+    given = find_given(options)
     ways = given & WAYS
     if len(ways) > 1:
         raise WrongSetting(f"{list_flags(ways)} exclude each other: name one of them.")
@@ -58,6 +58,12 @@ def check_plan_options(options: Mapping[str, Any]) -> None:
             "--plan goes with --root: the change log goes on while a plan waits. Name the objects, or see what the log "
             "holds with --dry-run."
         )
+
+
+def find_given(options: Mapping[str, Any]) -> set[str]:
+    """The names of the options that say something; ``confirm`` is a part of ``move``."""
+    given = {name for name, value in options.items() if value or (name == "commit_every" and value is not None)}
+    return given - {"confirm"} if options["move"] else given
 
 
 def list_flags(names: Iterable[str]) -> str:
@@ -102,7 +108,7 @@ def make_header(push: Push, store: MappingStore) -> dict[str, Any]:
         "source": push.source,
         "target": push.target,
         "origins": get_origins(store),
-        "roots": tuple(map(str, push.roots)),
+        "roots": tuple(f"{root.model._meta.label}.{dump_pk(root.pk)}" for root in push.roots),
         "scope": dump_scope(push.scope),
         "on_conflict": push.on_conflict.default,
         "conflicts": dict(push.on_conflict.rules),
@@ -147,12 +153,13 @@ class PlannedPush(Push):
         source, target = get_databases(source or header.source, remote or header.target)
         graph = LinkGraph(source, load_adapters())
         scope = load_scope(header.scope, graph)
-        if dump_scope(scope) != header.scope or not {header.on_conflict, *header.conflicts.values()} <= {*POLICIES}:
+        roots = [root for text in header.roots if (root := load_root(text)) is not None]
+        is_known = len(roots) == len(header.roots) and dump_scope(scope) == header.scope
+        if not is_known or not {header.on_conflict, *header.conflicts.values()} <= {*POLICIES}:
             raise PlanError(
                 f"{file.shown} was written with a scope or a policy that this project does not have: a link or a model "
                 "has gone since. Write the plan again."
             )
-        roots = [find_ref(root, source) for root in header.roots]
         policies = Policies(header.on_conflict, header.conflicts)
         push = cls(graph, scope, roots, target, on_conflict=policies, prune=header.prune, progress=progress)
         push.file = file
@@ -208,6 +215,18 @@ class PlannedPush(Push):
                 "the plan again."
             )
         return left
+
+
+def load_root(text: str) -> Ref | None:
+    """A root of a header, which is always named by its primary key; None where its model is gone or has other keys."""
+    app_label, model_name, key = text.split(".", 2)
+    model = find_model(f"{app_label}.{model_name}")
+    if model is None:
+        return None
+    try:
+        return Ref(model, load_pk(model, key))
+    except (ValidationError, ValueError, TypeError):
+        return None
 
 
 def describe_change(line: Line, target: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db.models import Model
 
+from gestore_sync.circles import find_circles
 from gestore_sync.clashes import Clashes
 from gestore_sync.comparison import Decision, mirror_digests
 from gestore_sync.constraints import find_deferred
@@ -118,6 +119,8 @@ class Planner:
         self.progress.start("comparing", self.subgraph.count())
         for model in order:
             self._plan_model(model)
+        for found in find_circles(self.plan, self.subgraph, self.target, self.counterparts, self.get_layout):
+            self._add_conflict(*found)
         removals = self.removals = Removals(
             self.subgraph, self.target, self.store, self.counterparts, self.get_layout, self.on_conflict, self._times
         )
@@ -198,7 +201,7 @@ class Planner:
             if mapping is not None and mapping.mirrored and digests is not None:
                 digests = mirror_digests(layout, row, mine, digests)
             pairs[key] = Pair(mine, layout.get_values(theirs[target]), digests)
-        decisions = decide_all(layout, pairs, targets, self.on_conflict, self._times)
+        decisions = decide_all(layout, self.source, pairs, targets, self.on_conflict, self._times)
         kept = plan_kept(self.plan, self.store, layout, rows, targets, pairs, decisions)
         for key, decision in decisions.items():
             row, target, mapping = rows[key], targets[key], known.get(key)

@@ -27,6 +27,17 @@ class Policies:
         """What decides about whole rows of ``model``, and about fields that no rule names."""
         return self.rules.get(model._meta.label_lower, self.default)
 
+    def names(self, model: type[Model]) -> bool:
+        """Whether a rule is about ``model`` as a whole."""
+        return model._meta.label_lower in self.rules
+
+    def as_child(self, child: type[Model]) -> Policies:
+        """The same where the rule of ``child`` is that of its multi-table parents, too."""
+        rule = self.get(child)
+        return Policies(
+            self.default, {**self.rules, **{parent._meta.label_lower: rule for parent in child._meta.all_parents}}
+        )
+
     def get_all(self, model: type[Model], names: Sequence[str]) -> list[str]:
         """What decides about each of these fields of ``model``."""
         policy = self.get(model)

@@ -16,6 +16,7 @@ from gestore_sync.generic import find_type_filter, get_faces, get_object_ids, ge
 from gestore_sync.links import GENERIC, TREE, Link, LinkGraph
 from gestore_sync.reading import iter_composite_pointing, iter_pointing, iter_rows
 from gestore_sync.refs import Key, get_field, get_table, iter_chunks
+from gestore_sync.scope import get_default
 
 HOLDS, SETS, LEAVES = "holds", "sets", "leaves"
 """What a row does that points at an object that goes: it holds the object fast, its link is set to something else, or
@@ -128,7 +129,8 @@ def is_nulled(link: Link) -> bool:
     """Whether ``link`` is set to null; asks no function."""
     on_delete = get_on_delete(link)
     if on_delete in SET_DEFAULTS:
-        return bool(link.field.default in (None, models.NOT_PROVIDED)) and not link.field.has_db_default()
+        is_called = link.field.has_default() and callable(link.field.default)
+        return not is_called and get_default(link) is None
     return on_delete in SET_NULLS or on_delete.deconstruct()[1] == (None,)
 
 
@@ -161,7 +163,7 @@ def get_set_value(link: Link, using: str) -> Any:
     if on_delete in SET_NULLS:
         return None
     if on_delete in SET_DEFAULTS:
-        return link.field.get_default()
+        return get_default(link)
     (given,) = on_delete.deconstruct()[1]
     value = given() if callable(given) else given
     if not isinstance(value, Model):

@@ -14,6 +14,7 @@ from typing import Any
 from django.db import connections
 from django.db.models import Model
 
+from gestore_sync.children import get_policies_of
 from gestore_sync.comparison import LOCAL, REMOTE, get_winner, is_other_object
 from gestore_sync.digests import find_changed
 from gestore_sync.generic import find_type_filter, get_object_ids, get_type_ids
@@ -204,15 +205,16 @@ class Removals:
             else:
                 edited[row[0]] = changed
         newer = self._times.find_newer(model, {gone[key].key: key for key in edited})
+        policies = get_policies_of(self._policies, model, self._target, edited)
         for key, changed in edited.items():
             is_newer = gone[key].key in newer
-            if (changed is None and not is_newer) or self._decide_changed(Ref(model, key), changed, is_newer):
+            winner = get_winner(policies[key].get(model), REMOTE if is_newer else LOCAL)
+            if (changed is None and not is_newer) or self._decide_changed(Ref(model, key), changed, winner):
                 ours.add(key)
         return ours
 
-    def _decide_changed(self, ref: Ref, names: set[str] | None, is_newer: bool) -> bool:
+    def _decide_changed(self, ref: Ref, names: set[str] | None, resolved: str | None) -> bool:
         """Whether a row that the source deleted and the target changed (in these fields, where that is known) goes."""
-        resolved = get_winner(self._policies.get(ref.model), REMOTE if is_newer else LOCAL)
         label = ref.model._meta.label
         what = f" ({', '.join(sorted(names))})" if names else ""
         reason = f"{ref} of the target was changed there{what} since we put it there; the source deleted it."

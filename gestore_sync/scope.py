@@ -215,8 +215,18 @@ def get_surviving_value(link: Link) -> Any:
     if on_delete in (models.SET_NULL, getattr(models, "DB_SET_NULL", models.SET_NULL)):
         return None
     if on_delete in (models.SET_DEFAULT, getattr(models, "DB_SET_DEFAULT", models.SET_DEFAULT)):
-        return link.field.get_default()
+        value = get_default(link)
+        return SURVIVES if hasattr(value, "resolve_expression") else value
     if on_delete is not None and hasattr(on_delete, "deconstruct"):
         (value,) = on_delete.deconstruct()[1]
         return SURVIVES if callable(value) or isinstance(value, Model) else value
     return SURVIVES
+
+
+def get_default(link: Link) -> Any:
+    """What ``link`` is by default: a plain value, or an expression of the database. ``DB_SET_DEFAULT`` means the
+    database's default, whatever Python's is."""
+    field = link.field
+    if not field.has_db_default() or (field.has_default() and field.remote_field.on_delete is models.SET_DEFAULT):
+        return field.get_default()
+    return field.db_default.value if isinstance(field.db_default, models.Value) else field.db_default

@@ -77,7 +77,8 @@ def list_conflicts(
 def resolve_conflicts(
     ids: Collection[int], take: str, *, database: str | None = None, progress: Progress | None = None
 ) -> Settlement:
-    """Let the rows of these conflicts have the values of one side, "local" or "remote": all or nothing.
+    """Let the rows of these conflicts have the values of one side, "local" or "remote": all or nothing. "merged" leaves
+    them as the run decided, where that was for different sides.
 
     ``database``: where the runs wrote, "default" if not given. Raises
     :class:`~gestore_sync.exceptions.NotRestored` where a row has changed since.

@@ -13,7 +13,7 @@ from django.db.models import Model
 
 from gestore_sync.adapters import load_adapters
 from gestore_sync.comparison import LOCAL, digest_value
-from gestore_sync.conf import REMOTE
+from gestore_sync.conf import MERGED, REMOTE
 from gestore_sync.deletionlog import DeletionLog
 from gestore_sync.digests import get_name_code, split_digests
 from gestore_sync.dooming import Doomed
@@ -50,9 +50,9 @@ def list_rows(using: str, ids: Collection[int] = (), *, closed: bool = False) ->
 
 
 def settle(using: str, ids: Collection[int], side: str) -> list[Conflict]:
-    """Take this side's values for all of these conflicts, or for none."""
-    if side not in (LOCAL, REMOTE):
-        raise WrongSetting(f"There is no side {side!r} to take. The sides are: {LOCAL}, {REMOTE}.")
+    """Take this side's values for all of these conflicts, or for none; MERGED: what the run decided, field by field."""
+    if side not in (LOCAL, REMOTE, MERGED):
+        raise WrongSetting(f"There is no side {side!r} to take. The sides are: {LOCAL}, {REMOTE}, or {MERGED} of both.")
     if not ids:
         raise UnknownObject("Name the conflicts to resolve by their ids.")
     remotes = {row.remote for row in list_rows(using, ids)} - {""}
@@ -82,6 +82,8 @@ class Settling:
         """Settle one conflict. Raises :class:`NotRestored` where a value cannot be restored."""
         if row.taken:
             raise NotRestored(f"Conflict {row.pk} is resolved already: {row.taken} was taken.")
+        if self.side == MERGED != row.resolved:
+            raise NotRestored(f"Conflict {row.pk} was decided for one side: take {row.resolved} to leave it so.")
         target = row.remote or self.using
         dispute = Dispute(row, self._get_graph(target), self.side)
         here = dispute.read()
@@ -155,7 +157,7 @@ class Dispute:
         self.layout = Layout(model, graph)
         self.key: Key = load_pk(model, row.target_pk)
         self.fields = self._number(load_lost(row.fields))
-        self.losing = {number: lost for number, lost in self.fields.items() if lost.resolved != side}
+        self.losing = {number: lost for number, lost in self.fields.items() if side not in (MERGED, lost.resolved)}
 
     def _number(self, fields: Mapping[str, Lost]) -> dict[int, Lost]:
         names = self.layout.names
@@ -168,7 +170,7 @@ class Dispute:
         ref = Ref(self.layout.model, self.key)
         return NotRestored(
             f"{ref} of {self.target!r}, which conflict {self.row.pk} is about, {what}. Nothing was written. Change "
-            "the object by hand where it needs it, and take the side that stands."
+            f"the object by hand where it needs it, and take {self.row.resolved}, which leaves it as it is."
         )
 
     def read(self) -> list[Any] | None:

@@ -34,7 +34,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("codecs",),  # values as JSON
     ("scope", "ordering", "watching"),  # what to follow, refer to, leave out; which model comes first; what is logged
     ("databases", "reading", "transactions", "schema"),  # everything that asks a database
-    ("generic", "changelog", "disabling"),  # the change log, as it is read
+    ("generic", "changelog", "disabling", "children"),  # the change log, as it is read
     ("recording",),  # and written
     ("muting", "captures"),
     ("entrysql",),
@@ -65,7 +65,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("excerpts",),  # values for people
     ("walker", "lookup", "tombstones"),  # root → subgraph; ref → counterpart; deletion → row
     ("squashing", "deciding"),  # change log → changes; what becomes of rows on both sides
-    ("needs", "places", "removals", "clashes", "references", "linkedvalues"),
+    ("needs", "places", "removals", "clashes", "circles", "references", "linkedvalues"),
     ("incoming",),  # who is who in an import
     ("narration", "orphans", "keeping"),  # …; values that lose a conflict
     ("dooming",),  # what a deletion would do

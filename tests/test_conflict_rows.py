@@ -28,7 +28,7 @@ from tests.conftest import Pair
 from tests.kinds.making import make
 from tests.kinds.models import Values
 from tests.logged.sites import undone
-from tests.policies.models import Brand, Depot, Parcel, Remark, Truck, Vehicle
+from tests.policies.models import Brand, Depot, Parcel, Remark, Truck, Van, Vehicle
 from tests.policies.watching import CROSSED, Watch, execute, pairings, watched
 
 
@@ -223,6 +223,51 @@ def test_a_field_is_named_with_the_model_that_has_it_in_its_table() -> None:
         assert get_policies("fail").get_all(Truck, ["load"]) == ["fail"]
 
 
+@pytest.mark.parametrize(
+    ("rules", "stands"),
+    [
+        ({"policies.Truck": "remote"}, "theirs"),
+        ({"policies.Truck": "remote", "policies.Vehicle": "local"}, "theirs"),
+        ({"policies.Truck": "remote", "policies.Vehicle.name": "local"}, "ours"),
+        ({"policies.Van": "remote"}, "ours"),
+    ],
+    ids=str,
+)
+def test_the_rule_of_a_child_decides_for_what_it_inherits(
+    watch: Watch, depot: Depot, rules: dict[str, str], stands: str
+) -> None:
+    make(Vehicle, watch.target)
+    for model in (Truck, Van):
+        make(model, watch.source, depot=depot, name="first")
+    watch.push(depot)
+    watch.on_source(Vehicle).update(name="ours")
+    watch.on_target(Vehicle).update(name="theirs")
+
+    with override_settings(GESTORE_SYNC={"CONFLICTS": rules}):
+        watch.push(depot, on_conflict="local")
+
+    assert watch.on_target(Truck).get().name == stands
+    assert watch.on_target(Van).get().name == ("theirs" if "policies.Van" in rules else "ours")
+
+
+@pytest.mark.parametrize(("rule", "stays"), [("remote", True), ("local", False)])
+def test_the_rule_of_a_child_decides_whether_its_row_of_the_parent_goes(
+    watch: Watch, depot: Depot, rule: str, stays: bool
+) -> None:
+    make(Truck, watch.source, depot=depot, name="first")
+    watch.push(depot)
+    watch.on_source(Truck).get().delete()
+    there = watch.on_target(Truck).get()
+    watch.on_target(Truck).filter(pk=there.pk).update(load=9)
+    watch.on_target(Vehicle).filter(pk=there.pk).update(name="theirs")
+
+    with override_settings(GESTORE_SYNC={"CONFLICTS": {"policies.Truck": rule}}):
+        watch.push(depot, prune=True, on_conflict="remote" if rule == "local" else "local")
+
+    assert watch.on_target(Vehicle).filter(pk=there.pk).exists() is stays
+    assert watch.on_target(Truck).exists() is stays
+
+
 def test_a_rule_for_what_does_not_exist_ends_a_run(watch: Watch, depot: Depot) -> None:
     with policies(txet="remote"):
         error = watch.refuse(depot)
@@ -384,6 +429,32 @@ def test_what_stands_can_be_taken_whatever_has_changed_since(watch: Watch, depot
     resolve(watch, row, "local")
 
     assert api.list_conflicts(database=watch.target).conflicts == []
+
+
+def test_a_conflict_that_both_sides_won_can_be_closed_whatever_has_changed_since(watch: Watch, depot: Depot) -> None:
+    change_source(watch, text="ours", weight=5)
+    change_target(watch, text="theirs", weight=9)
+    with policies(text="local", weight="remote"):
+        watch.push(depot)
+    (row,) = kept(watch.target)
+    change_target(watch, text="later", weight=7)
+
+    for side, name in (("local", "weight"), ("remote", "text")):
+        with pytest.raises(NotRestored, match=f"in {name!r} by now.* take merged"):
+            resolve(watch, row, side)
+    resolve(watch, row, "merged")
+
+    assert arrived(watch) == ("later", 7)
+    assert api.list_conflicts(database=watch.target).conflicts == []
+    row.refresh_from_db()
+    assert row.taken == "merged"
+
+
+def test_only_a_conflict_that_both_sides_won_is_left_as_merged(watch: Watch, depot: Depot) -> None:
+    row = dispute(watch, depot, "remote")
+
+    with pytest.raises(NotRestored, match="take remote to leave it so"):
+        resolve(watch, row, "merged")
 
 
 def test_a_row_that_is_gone_is_refused(watch: Watch, depot: Depot) -> None:

@@ -10,7 +10,8 @@ from gestore_sync.exceptions import UnresolvedConflicts, WrongSetting
 from gestore_sync.models import SyncRun
 from tests.conftest import DATABASES, Pair
 from tests.kinds.making import make
-from tests.policies.models import Brand, Depot, Parcel, Worker
+from tests.kinds.pushing import rows
+from tests.policies.models import Area, Brand, Depot, Parcel, Worker
 from tests.policies.watching import CROSSED, Watch, pairings, read_only, watched
 
 POLICIES = ["newer", "local", "remote", "fail"]
@@ -392,3 +393,65 @@ def test_an_unknown_policy_is_told(watch: Watch, depot: Depot) -> None:
     assert isinstance(error, WrongSetting)
     assert "'newest'" in str(error)
     assert all(policy in str(error) for policy in POLICIES)
+
+
+# Links that would make a circle
+
+
+@pytest.fixture
+def areas(watch: Watch) -> list[Area]:
+    """Two areas, each beside the other, on both sides."""
+    depot = make(Depot, watch.source, name="ours")
+    areas = [make(Area, watch.source, depot=depot, name=name) for name in ("a", "b")]
+    watch.push(depot)
+    return areas
+
+
+def put_below(watch: Watch, using: str, name: str, above: str) -> None:
+    """Let an area stand below another one."""
+    areas = rows(Area, using)
+    assert areas.filter(name=name).update(parent=areas.get(name=above)) == 1
+
+
+@pytest.mark.parametrize("policy", ["newer", "remote", "fail"])
+def test_what_each_side_has_put_below_the_other_is_a_conflict_that_names_both(
+    watch: Watch, areas: list[Area], policy: str
+) -> None:
+    put_below(watch, watch.source, "a", "b")
+    put_below(watch, watch.target, "b", "a")
+
+    error = watch.refuse(areas[0].depot, on_conflict=policy)
+
+    assert isinstance(error, UnresolvedConflicts)
+    there = watch.on_target(Area).get(name="b")
+    assert f"policies.Area.{areas[0].pk} would stand below itself by policies.Area.parent" in str(error)
+    assert f"below policies.Area.{there.pk} of the target" in str(error)
+
+
+def test_the_source_decides_about_what_each_side_has_put_below_the_other(watch: Watch, areas: list[Area]) -> None:
+    put_below(watch, watch.source, "a", "b")
+    put_below(watch, watch.target, "b", "a")
+
+    watch.push(areas[0].depot, on_conflict="local")
+
+    assert set(watch.on_target(Area).values_list("name", "parent__name")) == {("a", "b"), ("b", None)}
+
+
+def test_what_is_put_below_a_new_row_below_itself_is_a_conflict(watch: Watch, areas: list[Area]) -> None:
+    make(Area, watch.source, depot=areas[0].depot, name="new", parent=areas[1])
+    put_below(watch, watch.source, "a", "new")
+    put_below(watch, watch.target, "b", "a")
+
+    error = watch.refuse(areas[0].depot)
+
+    assert "would stand below itself" in str(error)
+
+
+def test_a_circle_that_the_source_has_arrives(watch: Watch, areas: list[Area]) -> None:
+    put_below(watch, watch.source, "b", "a")
+    watch.push(areas[0].depot)
+    put_below(watch, watch.source, "a", "b")
+
+    watch.push(areas[0].depot, on_conflict="fail")
+
+    assert set(watch.on_target(Area).values_list("name", "parent__name")) == {("a", "b"), ("b", "a")}

@@ -25,7 +25,7 @@ from gestore_sync.lostvalues import load_lost
 from gestore_sync.models import Conflict
 from tests.conftest import Pair
 from tests.kinds.making import make, make_many, renumber_content_types
-from tests.kinds.models import City, Country, Queue, Turn
+from tests.kinds.models import City, Country, Page, Queue, Seat, Turn
 from tests.kinds.oracle import Database
 from tests.kinds.pushing import Sync, content, rolled_back, rows
 from tests.kinds.pushing import watched as sync_watched
@@ -315,6 +315,34 @@ def test_values_that_lose_are_kept_as_planned(
     assert plans.on_target(Article).get().title == title
     shown = Conflict.objects.using(plans.target).values_list("fields", flat=True)
     assert {str({name: [of.local, of.remote] for name, of in load_lost(text).items()}) for text in shown} == kept
+
+
+@one
+def test_a_plan_says_who_changed_the_values_that_lose(plans: Plans, depot: Depot) -> None:
+    plans.on_source(Parcel).filter(number="one").update(text="ours")
+    plans.on_target(Parcel).filter(depot__name="ours", number="one").update(text="theirs", weight=7)
+    plans.on_target(Parcel).filter(depot__name="ours", number="two").update(weight=8)
+    rules = {"CONFLICTS": {"policies.Parcel": "local", "policies.Parcel.text": "remote"}}
+
+    with override_settings(GESTORE_SYNC=rules):
+        lines = plans.write(depot)
+
+    assert [line["reason"] for line in lines if is_about(Parcel, "keep values")(line)] == [
+        "both sides changed text: decided for remote; only the target changed weight: decided for local",
+        "only the target changed weight: decided for local",
+    ]
+
+
+@one
+def test_a_plan_says_of_values_that_lose_that_the_sides_were_never_in_step(plans: Plans) -> None:
+    for using in (plans.source, plans.target):
+        make(Worker, using, email="a@b.c", badge=7, name=using)
+
+    lines = plans.write(plans.on_source(Worker).get(), on_conflict="remote")
+
+    assert [line["reason"] for line in lines if is_about(Worker, "keep values")(line)] == [
+        "the sides were never in step in name: decided for remote"
+    ]
 
 
 @one
@@ -684,6 +712,32 @@ def test_a_plan_that_another_project_signed_is_refused(plans: Plans, depot: Depo
         plans.push(apply=str(plans.path))
 
 
+@one
+def test_a_root_whose_key_looks_like_a_field_and_its_value_is_that_root(plans: Plans) -> None:
+    for path in ("path=/", "title=x", "/"):
+        make(Page, plans.source, path=path, title="old")
+    pages = list(plans.on_source(Page).exclude(pk="/"))
+    plans.synchronize(*pages)
+    plans.on_source(Page).update(title="new")
+
+    plans.write(*pages)
+    plans.apply()
+
+    assert plans.on_target(Page).filter(title="new").count() == len(pages) == plans.on_target(Page).count()
+
+
+@one
+def test_a_root_with_a_composite_key_is_read_back(plans: Plans) -> None:
+    seat = make(Seat, plans.source, name="old")
+    plans.synchronize(seat)
+    plans.on_source(Seat).update(name="new")
+
+    plans.write(seat)
+    plans.apply()
+
+    assert plans.on_target(Seat).get().name == "new"
+
+
 # Options
 
 
@@ -695,9 +749,14 @@ def test_a_plan_that_another_project_signed_is_refused(plans: Plans, depot: Depo
         ({"roots": ["policies.Depot.1"], "apply": "f"}, "--apply stands alone.* Leave out --root"),
         ({"own": ["policies.Depot.boss"], "apply": "f"}, "Leave out --own"),
         ({"on_conflict": "local", "prune": True, "apply": "f"}, "Leave out --on-conflict, --prune"),
+        ({"on_conflict": "newer", "apply": "f"}, "Leave out --on-conflict"),
+        ({"commit_every": 0, "apply": "f"}, "Leave out --commit-every"),
+        ({"confirm": print, "apply": "f"}, "Leave out --confirm"),
+        ({"roots": ["policies.Depot.1"], "confirm": print, "plan": "f"}, "leave out --confirm"),
         ({"plan": "f"}, "--plan goes with --root: the change log goes on"),
         ({"roots": ["policies.Depot.1"], "changes": True, "plan": "f"}, "leave out --changes"),
         ({"roots": ["policies.Depot.1"], "move": True, "plan": "f"}, "leave out --move"),
+        ({"roots": ["policies.Depot.1"], "move": True, "confirm": print, "plan": "f"}, "leave out --move"),
     ],
     ids=str,
 )

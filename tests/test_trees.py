@@ -16,7 +16,7 @@ from django.db.models import Model
 from django.test.utils import CaptureQueriesContext
 
 from gestore_sync import api
-from gestore_sync.exceptions import GestoreSyncError, WriteFailed
+from gestore_sync.exceptions import GestoreSyncError, UnresolvedConflicts, WriteFailed
 from tests.conftest import DATABASES, Pair
 from tests.trees.growing import (
     find_problems,
@@ -302,6 +302,37 @@ def test_a_node_that_both_sides_have_moved_goes_where_the_policy_says(model: Any
     assert theirs_below["s.a"] == ["s.c.x"]
     assert ours.updated == {model._meta.label: 1}
     assert trees.get_families(model)["s.b"] == ["s.c.x"]
+
+
+@crosswise
+@pytest.mark.parametrize("model", MODELS, **by_model)
+def test_nodes_that_each_side_has_moved_below_the_other_are_a_conflict(model: Any, trees: Trees) -> None:
+    nodes = trees.plant(trees.source, model, "s", "s.a", "s.a.x", "s.b", "s.b.y")
+    trees.push(nodes["s"])
+    trees.move(model, "s.b", "s.a.x", "first-child", using=trees.target)
+    trees.move(model, "s.a", "s.b", "first-child")
+    before = trees.get_families(model)
+    there = self_on(trees.target, model, "s.b")
+
+    with pytest.raises(UnresolvedConflicts) as caught:
+        trees.synchronize(nodes["s"])
+
+    assert f"{model._meta.label}.{nodes['s.a'].pk} would stand below itself" in str(caught.value)
+    assert f"below {model._meta.label}.{there.pk} of the target" in str(caught.value)
+    assert trees.get_families(model) == before
+
+
+@crosswise
+@pytest.mark.parametrize("model", MODELS, **by_model)
+def test_the_source_decides_about_nodes_that_each_side_has_moved_below_the_other(model: Any, trees: Trees) -> None:
+    nodes = trees.plant(trees.source, model, "s", "s.a", "s.b")
+    trees.push(nodes["s"])
+    trees.move(model, "s.b", "s.a", "first-child", using=trees.target)
+    trees.move(model, "s.a", "s.b", "first-child")
+
+    trees.push(nodes["s"], on_conflict="local")
+
+    assert below(trees.get_families(model), "s") == {"s": ["s.b"], "s.b": ["s.a"]}
 
 
 @crosswise

@@ -35,7 +35,7 @@ class Migration(migrations.Migration):
                     "taken",
                     models.CharField(
                         blank=True,
-                        choices=[("local", "local"), ("remote", "remote")],
+                        choices=[("local", "local"), ("remote", "remote"), ("merged", "merged")],
                         default="",
                         max_length=6,
                         verbose_name="taken",

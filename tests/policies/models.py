@@ -5,6 +5,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import models
 
 from gestore_sync.natural import NaturalKeyModel, NaturalManager
+from tests.policies import docks as docks
 
 
 class Brand(models.Model):

@@ -17,7 +17,11 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("ids", nargs="*", type=int, metavar="ID", help="conflicts; without them: all open ones")
-        parser.add_argument("--take", choices=("local", "remote"), help="whose value the rows shall have")
+        parser.add_argument(
+            "--take",
+            choices=("local", "remote", "merged"),
+            help="whose value the rows shall have; merged: leave what the run decided for both sides",
+        )
         parser.add_argument("--all", action="store_true", help="list those that are resolved, too")
         parser.add_argument("--database", metavar="ALIAS", help='the database (default: "default")')
         add_output_options(parser)
