@@ -22,6 +22,7 @@ Key = tuple[str, Any]
 State = dict[Key, dict[str, Any]]
 
 TAKEN = (models.CASCADE, models.PROTECT, models.RESTRICT)
+NOWHERE = "a row that is not there"
 
 
 class Database:
@@ -86,7 +87,7 @@ class Database:
         described = {name: exact(row[name]) for name in plain}
         for link, to in self.links(place):
             if not (isinstance(link, models.ForeignKey) and link.remote_field.model is ContentType):
-                described[link.name] = None if to is None else self.key(to)
+                described[link.name] = None if to is None else self.key(to) if self.exists(to) else NOWHERE
         return described
 
     def places(self) -> Iterator[Place]:
@@ -94,6 +95,10 @@ class Database:
         for model in self.models:
             for pk in self.rows[model]:
                 yield model, pk
+
+    def exists(self, place: Place) -> bool:
+        """Say whether there is such a row: a generic key may lead to none."""
+        return place[1] in self.rows[place[0]]
 
     def state(self) -> State:
         """Return the descriptions of all rows; two rows with one mark are an AssertionError."""

@@ -11,7 +11,7 @@ from django.apps import apps
 from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
 from django.contrib.contenttypes.models import ContentType
 from django.core.management.color import no_style
-from django.db import connections, models
+from django.db import connections, models, reset_queries
 
 from gestore_sync import NaturalKeyModel
 from tests.kinds.pushing import forget_caches
@@ -40,7 +40,11 @@ Model = type[models.Model]
 
 @contextmanager
 def built(schema: Schema, *aliases: str) -> Iterator[list[Model]]:
-    """Yield all models of a schema, those of many-to-many tables too; their tables go with the open transaction."""
+    """Yield all models of a schema, those of many-to-many tables too; their tables go with the open transaction.
+
+    The logs of queries begin anew: they hold no more than some examples take.
+    """
+    reset_queries()
     try:
         for number, drawn in enumerate(schema):
             build(schema, number, drawn)
