@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gestore_sync import api
 from gestore_sync.exceptions import UnresolvedConflicts
+from gestore_sync.refs import show_key
 from tests.bundling import ARCHIVES, FORMATS
 from tests.deletions import Ground, on_each, standing_on
 from tests.kinds.oracle import Database, Place, belongs, owned
@@ -92,7 +93,7 @@ def delete_and_restore(
             refused = ground.refuse(*roots, backup=backup)
             assert isinstance(refused, UnresolvedConflicts)
             told = {(conflict["model"], conflict["pk"]) for conflict in refused.report.conflicts}
-            assert told == {(model._meta.label, str(key)) for model, key in holding}
+            assert told == {(model._meta.label, show_key(key)) for model, key in holding}
             return
         ground.delete(*roots, backup=backup)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gestore_sync import api
 from gestore_sync.exceptions import UnresolvedConflicts
+from gestore_sync.refs import show_key
 from tests.conftest import DATABASES, Pair
 from tests.kinds.oracle import Database, Key, Model, Place, owned, referred
 from tests.kinds.pushing import Sync, rolled_back, rows, watched
@@ -137,7 +138,7 @@ class Story(Sides):
         by_key = place_by_key(target)
         hanging = owned(target, [by_key[source.key(place)] for place in mine])
         extra = {(entry["model"], entry["pk"]) for entry in report.extra}
-        possible = {(place[0]._meta.label, str(place[1])) for place in hanging if target.key(place) not in known}
+        possible = {(place[0]._meta.label, show_key(place[1])) for place in hanging if target.key(place) not in known}
         assert extra <= possible
 
 

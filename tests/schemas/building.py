@@ -17,8 +17,10 @@ from gestore_sync import NaturalKeyModel
 from tests.kinds.pushing import forget_caches
 from tests.schemas.drawing import (
     AUTO,
+    COMPOSITE,
     CONSTRAINT,
     HOMED,
+    LINKED,
     NATURAL,
     NESTED,
     SET,
@@ -71,6 +73,8 @@ def build(schema: Schema, number: int, drawn: Drawn) -> None:
         attributes["id"] = models.UUIDField(primary_key=True, default=uuid.uuid4)
     if drawn.key == TEXT:
         attributes["key"] = models.CharField(primary_key=True, max_length=60)
+    if drawn.key in COMPOSITE:
+        attributes |= make_composite(number, drawn)
     if drawn.identity:
         attributes[f"code{number}"] = models.TextField(unique=drawn.identity in (UNIQUE, NATURAL))
     for place, link in enumerate(drawn.links):
@@ -92,6 +96,15 @@ def build(schema: Schema, number: int, drawn: Drawn) -> None:
     for place, members in enumerate(drawn.members):
         if members.through != AUTO:
             build_through(number, place, members)
+
+
+def make_composite(number: int, drawn: Drawn) -> dict[str, Any]:
+    """Return a composite primary key, with those of its columns that are no link."""
+    last = models.IntegerField()
+    if drawn.key == LINKED:
+        names = f"link{number}{len(drawn.links) - 1}", "number"
+        return {"pk": models.CompositePrimaryKey(*names), "number": last}
+    return {"pk": models.CompositePrimaryKey("day", "number"), "day": models.DateField(), "number": last}
 
 
 def fits(schema: Schema, drawn: Drawn, generic: Generic | None) -> bool:
