@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import uuid
 from random import Random
 from typing import Any
 
@@ -18,8 +19,8 @@ from tests.conftest import DATABASES, Pair
 from tests.kinds.oracle import Database, Key, Model, Place, owned, referred
 from tests.kinds.pushing import Sync, rolled_back, rows, watched
 from tests.schemas.building import built
-from tests.schemas.drawing import Drawn, Link, Members, Schema, schemas
-from tests.schemas.filling import Filler, copy_known, make_content_types
+from tests.schemas.drawing import LINKED, UUID, Drawn, Link, Members, Schema, schemas
+from tests.schemas.filling import Filler, copy_known, insert, make_content_types
 from tests.schemas.pruning import Pruning
 from tests.test_random_bundles import expect_of_bundle
 from tests.test_random_graphs import compare, hearing
@@ -223,3 +224,23 @@ def test_the_models_of_an_example_are_gone_with_it() -> None:
 
     assert {model._meta.label for model in apps.get_models(include_auto_created=True)} == before
     assert not any(link.related_model in tables for link in ContentType._meta.related_objects)
+
+
+@PAIRS
+@pytest.mark.django_db(databases=DATABASES)
+def test_an_object_is_one_however_a_uuid_in_its_composite_key_is_read(pair: Pair) -> None:
+    schema = (Drawn(key=UUID), Drawn(key=LINKED, links=(Link(0),)))
+    with (
+        rolled_back(pair.source, pair.target),
+        built(schema, pair.source, pair.target) as (home, part),
+        watched(pair) as sync,
+    ):
+        key = uuid.uuid4()
+        insert(home, pair.source, {"id": key, "mark": "home"})
+        insert(part, pair.source, {"link10_id": key, "number": 1, "mark": "part"})
+
+        report = sync.push(f"schemas.M1.{key},1", f"schemas.M0.{key}")
+
+        assert report.created == {"schemas.M0": 1, "schemas.M1": 1}
+        assert sync.on_target(part).get(pk=(key, 1)).mark == "part"
+        sync.assert_nothing_to_do(f"schemas.M1.{key},1", f"schemas.M0.{key}")
