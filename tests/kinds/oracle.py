@@ -14,7 +14,7 @@ from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelatio
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
 
-from tests.kinds.pushing import exact, rows
+from tests.kinds.pushing import exact, key_columns, rows, take_key
 
 Model = type[models.Model]
 Place = tuple[Model, Any]
@@ -33,8 +33,9 @@ class Database:
         self.rows: dict[Model, dict[Any, dict[str, Any]]] = {}
         for model in self.models:
             names = [field.attname for field in model._meta.local_concrete_fields]
-            found = rows(model, using).values_list("pk", *names)
-            self.rows[model] = {row[0]: dict(zip(names, row[1:], strict=True)) for row in found}
+            places = [names.index(name) for name in key_columns(model)]
+            found = rows(model, using).values_list(*names)
+            self.rows[model] = {take_key(row, places): dict(zip(names, row, strict=True)) for row in found}
         types = rows(ContentType, using).all()
         self.types = {kind.pk: kind.model_class()._meta.concrete_model for kind in types if kind.model_class()}
 
