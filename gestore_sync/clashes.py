@@ -13,7 +13,7 @@ from gestore_sync.layouts import Layout
 from gestore_sync.links import LinkGraph
 from gestore_sync.locators import IdentityReader, find_references, get_readers
 from gestore_sync.plan import Change, Conflict, Park, Plan, Release
-from gestore_sync.refs import NEW, Key, Ref
+from gestore_sync.refs import NEW, Key, Ref, show_key
 from gestore_sync.translation import Counterparts
 
 
@@ -146,7 +146,7 @@ class Clashes:
         what = "would be created" if mine is NEW else f"is {Ref(model, mine)} of the target"
         return Conflict(
             model._meta.label,
-            str(claim.key),
+            show_key(claim.key),
             None,
             f"{ref} {what}, but {holder} of the target already has the values of its {claim.identity.name}. "
             f"Change one of them, or take what {holder} stands for into the same run.",

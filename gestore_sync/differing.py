@@ -23,7 +23,7 @@ from gestore_sync.places import find_moved_nodes
 from gestore_sync.plan import Account, Report
 from gestore_sync.planner import Planner
 from gestore_sync.reading import KEYS_PER_QUERY, find_existing
-from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, iter_chunks, make_key_list, make_key_set
+from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, iter_chunks, make_key_list, make_key_set, show_key
 from gestore_sync.removals import Removals
 from gestore_sync.scope import Role
 from gestore_sync.transactions import read_snapshot
@@ -278,7 +278,7 @@ def iter_shown(found: Mapping[Ref, dict[str, list[Any]]], using: str) -> Iterato
                 ref = Ref(model, key)
                 yield {
                     "model": model._meta.label,
-                    "pk": str(ref).removeprefix(f"{model._meta.label}."),
+                    "pk": show_key(ref.pk),
                     "natural_key": list(natural_keys[key]) if key in natural_keys else None,
                     "fields": found[ref],
                 }

@@ -29,7 +29,7 @@ from gestore_sync.references import (
     describe_setting,
     iter_unknown_pointing,
 )
-from gestore_sync.refs import Key, Ref, make_key_list, make_key_set
+from gestore_sync.refs import Key, Ref, make_key_list, make_key_set, show_key
 from gestore_sync.scope import Role, Scope, find_reverse_role
 from gestore_sync.subgraph import Subgraph
 from gestore_sync.walker import Walker
@@ -141,7 +141,7 @@ class DeletionPlan:
         for row, ref in shown:
             natural_key = names.get(row)
             reason = describe_holding(Ref(model, row), reference, self.describe_path(ref))
-            conflict = Conflict(model._meta.label, str(row), list(natural_key) if natural_key else None, reason)
+            conflict = Conflict(model._meta.label, show_key(row), list(natural_key) if natural_key else None, reason)
             self.report.conflicts.append(conflict.as_dict())
         more = len(pointing) - len(shown)
         if more:

@@ -35,11 +35,6 @@ def show(value: Any) -> Any:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
 
 
-def show_key(key: Key) -> str:
-    """A primary key as reports have it; of a composite one the parts with commas between them."""
-    return ",".join(map(str, key)) if isinstance(key, tuple) else str(key)
-
-
 def show_value(layout: Layout, at: int, value: Any) -> Any:
     """The value in a column, for a person."""
     is_json = at < len(layout.columns) and layout.columns[at].is_json

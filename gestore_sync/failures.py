@@ -24,7 +24,7 @@ from gestore_sync.exceptions import DatabaseUnavailable, GestoreSyncError, Write
 from gestore_sync.natural import natural_key_of
 from gestore_sync.plan import Failure
 from gestore_sync.reading import get_queryset, match_keys
-from gestore_sync.refs import Key, Ref
+from gestore_sync.refs import Key, Ref, show_key
 
 logger = logging.getLogger(__name__)
 METHOD_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ObjectDoesNotExist)
@@ -98,7 +98,7 @@ class Attempts:
         return WriteFailed(
             f"The target {self.target!r} refuses {named}: {reason}. "
             "Mend the object, or what it clashes with on the target.",
-            failure=asdict(Failure(ref.model._meta.label, str(ref.pk), list(natural_key or ()) or None, reason)),
+            failure=asdict(Failure(ref.model._meta.label, show_key(ref.pk), list(natural_key or ()) or None, reason)),
             ref=ref if using == self.source else None,
             target_ref=ref if using == self.target else None,
         )

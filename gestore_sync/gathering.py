@@ -20,7 +20,7 @@ from gestore_sync.plan import Conflict
 from gestore_sync.planner import Planner
 from gestore_sync.policies import Policies
 from gestore_sync.reading import find_existing, get_queryset, iter_pointing
-from gestore_sync.refs import NEW, Key, Ref, load_pk
+from gestore_sync.refs import NEW, Key, Ref, load_pk, show_key
 from gestore_sync.scope import Role
 from gestore_sync.squashing import Changes
 from gestore_sync.subgraph import Subgraph
@@ -147,7 +147,7 @@ def settle_deleted_there(changes: Changes, store: MappingStore, policies: Polici
             reason = (
                 f"{ref} changed at the source, and {other} was deleted on the target, since they were last in step."
             )
-            conflicts.append(Conflict(model._meta.label, str(key), None, reason, {}, resolved, ref))
+            conflicts.append(Conflict(model._meta.label, show_key(key), None, reason, {}, resolved, ref))
     for conflict in conflicts:
         if conflict.resolved == REMOTE and conflict.ref is not None:
             del changes.saved[conflict.ref.model][conflict.ref.pk]

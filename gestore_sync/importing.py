@@ -30,7 +30,7 @@ from gestore_sync.progress import Progress
 from gestore_sync.pushing import describe_conflicts
 from gestore_sync.reading import get_queryset
 from gestore_sync.records import Record
-from gestore_sync.refs import Ref
+from gestore_sync.refs import Ref, show_key
 from gestore_sync.retracing import Retracing
 from gestore_sync.schema import check_schema
 from gestore_sync.staging import add_indexes, make_graph, stage
@@ -239,7 +239,7 @@ def make_skipped(doubt: Doubt) -> dict[str, Any]:
     label = doubt.ref.model._meta.label
     return {
         "model": label,
-        "pk": str(doubt.ref.pk),
+        "pk": show_key(doubt.ref.pk),
         "natural_key": None,
         "reason": doubt.reason,
         "fields": doubt.fields,

@@ -16,7 +16,7 @@ from gestore_sync.plan import Create, Delete, Detach, Given, Keep, Note, Operati
 from gestore_sync.planlines import CREATE, DELETE, DETACH, KEEP, NOTE, PLACE, UPDATE, Line
 from gestore_sync.planner import Planner
 from gestore_sync.reading import iter_rows
-from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, iter_chunks
+from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, iter_chunks, show_key
 
 CHUNK = 10_000
 Keys = dict[type[Model], set[Key]]
@@ -235,7 +235,7 @@ class Narrowing:
         for model, keys in left.places.items():
             report.updated[model._meta.label] -= sum(Ref(model, key) not in updated for key in keys)
         report.updated.subtract(self._count_detached())
-        out = {(model._meta.label, str(key)) for model, keys in left.updates.items() for key in keys}
+        out = {(model._meta.label, show_key(key)) for model, keys in left.updates.items() for key in keys}
         report.conflicts = [found for found in report.conflicts if (found["model"], found["pk"]) not in out]
         for name in report.COUNTS:
             setattr(report, name, +getattr(report, name))

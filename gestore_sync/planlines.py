@@ -12,11 +12,11 @@ from django.db.models import Model
 
 from gestore_sync.adapters import Node
 from gestore_sync.digests import make_digest
-from gestore_sync.excerpts import dump, dump_row, find_natural_keys, show, show_key, show_value
+from gestore_sync.excerpts import dump, dump_row, find_natural_keys, show, show_value
 from gestore_sync.layouts import Layout, get_batch_size
 from gestore_sync.plan import Change, Create, Delete, Detach, Given, Keep, Note, Update
 from gestore_sync.planner import Planner
-from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, dump_pk, iter_chunks
+from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, dump_pk, iter_chunks, show_key
 from gestore_sync.subgraph import TRAVELLING
 from gestore_sync.translation import LOST
 

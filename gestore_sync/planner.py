@@ -29,7 +29,7 @@ from gestore_sync.places import find_moved_nodes
 from gestore_sync.plan import Change, Conflict, Create, Note, Plan, Update
 from gestore_sync.policies import Policies
 from gestore_sync.progress import Progress
-from gestore_sync.refs import NEW, Key, Ref, iter_chunks
+from gestore_sync.refs import NEW, Key, Ref, iter_chunks, show_key
 from gestore_sync.removals import Removals
 from gestore_sync.scope import Role
 from gestore_sync.subgraph import Subgraph
@@ -295,6 +295,6 @@ class Planner:
     def _add_conflict(
         self, ref: Ref, reason: str, fields: dict[str, list[Any]] | None = None, resolved: str | None = None
     ) -> None:
-        conflict = Conflict(ref.model._meta.label, str(ref.pk), None, reason, fields or {}, resolved, ref)
+        conflict = Conflict(ref.model._meta.label, show_key(ref.pk), None, reason, fields or {}, resolved, ref)
         self._named.setdefault(ref.model, []).append((ref.pk, len(self.plan.report.conflicts)))
         self.plan.add_conflicts([conflict])

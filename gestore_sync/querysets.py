@@ -12,7 +12,7 @@ from django.db.models.constants import LOOKUP_SEP
 
 from gestore_sync.identity import iter_identities
 from gestore_sync.models import ADDITION, CHANGE
-from gestore_sync.reading import COMPOSITE_KEYS_PER_QUERY, get_queryset, match_keys
+from gestore_sync.reading import COMPOSITE_KEYS_PER_QUERY, get_queryset, list_keys, match_keys
 from gestore_sync.recording import in_batches, is_recording, make_deletion, make_entry, record
 from gestore_sync.refs import iter_chunks
 from gestore_sync.triggers import is_capturing
@@ -35,7 +35,7 @@ class LoggedQuerySetMixin:
         if model is None or rows.query.is_sliced or rows.query.combinator:
             return int(super().update(**values))  # type: ignore[misc]
         with transaction.atomic(using=rows.db):
-            keys = list(dict.fromkeys(rows.order_by().values_list("pk", flat=True)))
+            keys = list(dict.fromkeys(list_keys(rows.order_by())))
             record(rows.db, [make_entry(rows.db, model, pk, CHANGE) for pk in keys])
             chosen = rows.filter(match_keys(rows.model, keys))
             changed = int(super(LoggedQuerySetMixin, chosen).update(**values))  # type: ignore[misc]

@@ -8,9 +8,10 @@ from typing import Any
 
 from django.db import connections
 from django.db.models import CompositePrimaryKey, F, IntegerField, Lookup, Model, Q, QuerySet
+from django.db.models.query import ValuesListIterable
 
 from gestore_sync.exceptions import UnreadableValue
-from gestore_sync.refs import Key, Ref, iter_chunks, resolve_key_field
+from gestore_sync.refs import Key, Ref, get_key_columns, iter_chunks, resolve_key_field
 
 KEYS_PER_QUERY = 50_000
 COMPOSITE_KEYS_PER_QUERY = 250
@@ -57,7 +58,44 @@ class AnyOf(Lookup):
 
 def get_queryset(model: type[Model], using: str) -> QuerySet[Any]:
     """All rows of ``model`` on ``using``, unordered. No manager is asked: none can hide rows or refuse to work."""
-    return QuerySet(model=model, using=using).order_by()
+    is_composite = isinstance(model._meta.pk, CompositePrimaryKey)
+    return (CompositeQuerySet if is_composite else QuerySet)(model=model, using=using).order_by()
+
+
+class KeyFirstIterable(ValuesListIterable):
+    """Rows that begin with the columns of a composite key, which become one value."""
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        number = len(get_key_columns(self.queryset.model))
+        for row in super().__iter__():
+            yield row[:number], *row[number:]
+
+
+class FlatKeyIterable(KeyFirstIterable):
+    """The same where there is nothing beside the key."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return (key for (key,) in super().__iter__())
+
+
+class CompositeQuerySet(QuerySet[Any]):
+    """Reads a composite key column by column: as ``"pk"`` Django leaves links in it as the database has them, a UUID on
+    SQLite as a text."""
+
+    def values_list(self, *fields: Any, flat: bool = False, named: bool = False) -> Any:
+        """As Django's; the key comes first."""
+        if fields[:1] != ("pk",) or named:
+            return super().values_list(*fields, flat=flat, named=named)
+        rows: Any = super().values_list(*get_key_columns(self.model), *fields[1:])
+        rows._iterable_class = FlatKeyIterable if flat else KeyFirstIterable
+        return rows
+
+
+def list_keys(rows: QuerySet[Any]) -> list[Key]:
+    """The primary keys of the rows of any query set."""
+    if isinstance(rows.model._meta.pk, CompositePrimaryKey):
+        return list(rows.values_list(*get_key_columns(rows.model)))
+    return list(rows.values_list("pk", flat=True))
 
 
 def match(path: str | Any, values: Iterable[Any]) -> Any:

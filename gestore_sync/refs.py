@@ -22,8 +22,12 @@ class Ref(NamedTuple):
     pk: Key
 
     def __str__(self) -> str:
-        pk = ",".join(map(str, self.pk)) if isinstance(self.pk, tuple) else self.pk
-        return f"{self.model._meta.label}.{pk}"
+        return f"{self.model._meta.label}.{show_key(self.pk)}"
+
+
+def show_key(key: Key) -> str:
+    """A primary key as reports have it and people name it; of a composite one the parts with commas between them."""
+    return ",".join(map(str, key)) if isinstance(key, tuple) else str(key)
 
 
 def get_field(model: type[Model], name: str) -> Field[Any, Any]:

@@ -26,7 +26,7 @@ from gestore_sync.ordering import get_links, sort_models
 from gestore_sync.plan import Conflict, Detach, Plan
 from gestore_sync.policies import Policies
 from gestore_sync.reading import find_existing, iter_composite_pointing, iter_pointing, iter_rows
-from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, get_table, make_key_set
+from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, get_table, make_key_set, show_key
 from gestore_sync.schema import check_schema
 from gestore_sync.scope import SURVIVES, Role, find_reverse_role, get_surviving_value
 from gestore_sync.subgraph import Subgraph
@@ -86,7 +86,7 @@ class Removals:
         """Collect what the change log says is deleted, and what hangs on that."""
         self._tombstones = tombstones
         for ref, reason in tombstones.doubts.items():
-            self.conflicts.append(Conflict(ref.model._meta.label, str(ref.pk), None, reason, ref=ref))
+            self.conflicts.append(Conflict(ref.model._meta.label, show_key(ref.pk), None, reason, ref=ref))
         frontier: dict[type[Model], list[Key]] = {}
         for model, rows in tombstones.doomed.items():
             free = {key: ref for key, ref in rows.items() if not self.is_claimed(model, key)}
@@ -219,7 +219,7 @@ class Removals:
         what = f" ({', '.join(sorted(names))})" if names else ""
         reason = f"{ref} of the target was changed there{what} since we put it there; the source deleted it."
         cause = self.find_cause(ref)
-        self.conflicts.append(Conflict(label, str(ref.pk), None, reason, {}, resolved, cause))
+        self.conflicts.append(Conflict(label, show_key(ref.pk), None, reason, {}, resolved, cause))
         self._kept[label] += resolved == REMOTE
         return resolved == LOCAL
 
@@ -267,7 +267,7 @@ class Removals:
         self.conflicts.append(
             Conflict(
                 link.model._meta.label,
-                str(pk),
+                show_key(pk),
                 None,
                 f"{ref} of the target hangs on {of} by {link}, which the source no longer has. Only the target has "
                 f"{ref}: delete it there or give it another place{without}.",

@@ -30,7 +30,7 @@ from gestore_sync.plan import Conflict, Failure, Report
 from gestore_sync.planner import Planner
 from gestore_sync.pushing import Push, describe_conflicts, describe_left, get_message
 from gestore_sync.recording import NewEntry
-from gestore_sync.refs import Key, Ref
+from gestore_sync.refs import Key, Ref, show_key
 from gestore_sync.squashing import Changes, squash
 from gestore_sync.subgraph import Subgraph
 from gestore_sync.tombstones import Tombstones
@@ -280,7 +280,7 @@ class Replay(Push):
     def _add_failure(self, ref: Ref, reason: str) -> None:
         natural_key = read_natural_keys(ref.model, self.source, [ref.pk]).get(ref.pk)
         reason = reason.replace(" Nothing was written.", "")
-        failure = Failure(ref.model._meta.label, str(ref.pk), list(natural_key) if natural_key else None, reason)
+        failure = Failure(ref.model._meta.label, show_key(ref.pk), list(natural_key) if natural_key else None, reason)
         self._carried.failures.append(asdict(failure))
 
     def _finish_report(self, report: Report, there: list[Conflict]) -> None:

@@ -33,8 +33,9 @@ class Ground:
     Every deletion is checked: the rows that went are those that the report counts, and so are those that changed.
     """
 
-    def __init__(self, using: str) -> None:
+    def __init__(self, using: str, *labels: str) -> None:
         self.using = using
+        self.labels = labels or APPS
         restart_numbers(using)
         forget_caches()
 
@@ -44,7 +45,7 @@ class Ground:
 
     def picture(self) -> Content:
         """Every row, by model and key; our own tables left out."""
-        return content(self.using, APPS)
+        return content(self.using, self.labels)
 
     def delete(self, *objects: models.Model | str, **options: Any) -> api.Report:
         """Delete; nothing is counted that did not happen, and nothing happens that is not counted."""
@@ -86,9 +87,9 @@ def count_differences(before: Content, after: Content) -> tuple[dict[str, int], 
 
 
 @contextmanager
-def standing_on(using: str) -> Iterator[Ground]:
+def standing_on(using: str, *labels: str) -> Iterator[Ground]:
     """Yield a ground; no content type that is read meanwhile outlives the block in Django's cache."""
     try:
-        yield Ground(using)
+        yield Ground(using, *labels)
     finally:
         forget_caches()

@@ -196,6 +196,15 @@ def test_rows_with_a_composite_key_are_deleted_by_it(ground: Ground) -> None:
     assert ground.delete(hall).deleted == {"kinds.Hall": 1, "kinds.Seat": 299, "kinds.Ticket": 1}
 
 
+def test_a_row_with_a_composite_key_that_holds_on_is_named_as_people_name_it(ground: Ground) -> None:
+    hall = make(kinds.Hall, ground.using)
+    make(kinds.Seat, ground.using, hall=hall, number=7)
+
+    error = ground.refuse(hall, ignore=["kinds.Seat.hall"])
+
+    assert [conflict["pk"] for conflict in error.report.conflicts] == [f"{hall.pk},7"]
+
+
 def test_what_managers_hide_goes_as_well(ground: Ground) -> None:
     folder = make(kinds.Folder, ground.using, deleted=True)
     for model in (kinds.Letter, kinds.Memo):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.db import models
 
+from gestore_sync.exceptions import UnresolvedConflicts
 from tests.conftest import Pair
 from tests.kinds.making import make, make_crowd, make_many, renumber_content_types
 from tests.kinds.models import (
@@ -500,6 +501,20 @@ def test_an_object_with_a_composite_key_is_updated_through_it(sync: Sync) -> Non
     assert (report.created, report.updated) == ({}, {"kinds.Seat": 1})
     assert list(sync.on_target(Seat).filter(hall__name="ours").values_list("number", "name")) == [(1, "new")]
     sync.assert_nothing_to_do(hall)
+
+
+def test_a_conflict_names_a_composite_key_as_people_name_it(sync: Sync) -> None:
+    hall = make(Hall, sync.source, name="ours")
+    seat = make(Seat, sync.source, hall=hall, number=7, name="old")
+    sync.push(hall)
+    sync.on_source(Seat).update(name="mine")
+    sync.on_target(Seat).update(name="theirs")
+
+    with pytest.raises(UnresolvedConflicts) as caught:
+        sync.synchronize(hall, on_conflict="fail")
+
+    assert caught.value.report is not None
+    assert [conflict["pk"] for conflict in caught.value.report.conflicts] == [f"{seat.hall_id},7"]
 
 
 def test_an_object_with_a_composite_key_can_be_the_root(sync: Sync) -> None:

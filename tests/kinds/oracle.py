@@ -14,7 +14,7 @@ from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelatio
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
 
-from tests.kinds.pushing import exact, rows
+from tests.kinds.pushing import exact, key_columns, rows, take_key
 
 Model = type[models.Model]
 Place = tuple[Model, Any]
@@ -22,6 +22,7 @@ Key = tuple[str, Any]
 State = dict[Key, dict[str, Any]]
 
 TAKEN = (models.CASCADE, models.PROTECT, models.RESTRICT)
+NOWHERE = "a row that is not there"
 
 
 class Database:
@@ -32,8 +33,9 @@ class Database:
         self.rows: dict[Model, dict[Any, dict[str, Any]]] = {}
         for model in self.models:
             names = [field.attname for field in model._meta.local_concrete_fields]
-            found = rows(model, using).values_list("pk", *names)
-            self.rows[model] = {row[0]: dict(zip(names, row[1:], strict=True)) for row in found}
+            places = [names.index(name) for name in key_columns(model)]
+            found = rows(model, using).values_list(*names)
+            self.rows[model] = {take_key(row, places): dict(zip(names, row, strict=True)) for row in found}
         types = rows(ContentType, using).all()
         self.types = {kind.pk: kind.model_class()._meta.concrete_model for kind in types if kind.model_class()}
 
@@ -86,7 +88,7 @@ class Database:
         described = {name: exact(row[name]) for name in plain}
         for link, to in self.links(place):
             if not (isinstance(link, models.ForeignKey) and link.remote_field.model is ContentType):
-                described[link.name] = None if to is None else self.key(to)
+                described[link.name] = None if to is None else self.key(to) if self.exists(to) else NOWHERE
         return described
 
     def places(self) -> Iterator[Place]:
@@ -94,6 +96,10 @@ class Database:
         for model in self.models:
             for pk in self.rows[model]:
                 yield model, pk
+
+    def exists(self, place: Place) -> bool:
+        """Say whether there is such a row: a generic key may lead to none."""
+        return place[1] in self.rows[place[0]]
 
     def state(self) -> State:
         """Return the descriptions of all rows; two rows with one mark are an AssertionError."""

@@ -51,9 +51,21 @@ def content(using: str, labels: tuple[str, ...] = APPS) -> Content:
     for model in find_filled(using, tables):
         fields = model._meta.local_concrete_fields
         nulls = [is_null(field.attname) for field in fields if isinstance(field, models.JSONField)]
-        values = rows(model, using).values_list("pk", *(field.attname for field in fields), *nulls)
-        found[model] = {row[0]: tuple(map(exact, row[1:])) for row in values}
+        names = [field.attname for field in fields]
+        places = [names.index(name) for name in key_columns(model)]
+        values = rows(model, using).values_list(*names, *nulls)
+        found[model] = {take_key(row, places): tuple(map(exact, row)) for row in values}
     return found
+
+
+def key_columns(model: type[models.Model]) -> list[str]:
+    """Return the columns of a model's primary key; Django's ``pk`` may leave their values as the database has them."""
+    return [field.attname for field in getattr(model._meta.pk, "fields", [model._meta.pk])]
+
+
+def take_key(row: tuple[Any, ...], places: list[int]) -> Any:
+    """Return the primary key in a row."""
+    return row[places[0]] if len(places) == 1 else tuple(row[place] for place in places)
 
 
 def find_filled(using: str, tables: list[type[models.Model]]) -> list[type[models.Model]]:

@@ -11,14 +11,16 @@ from django.apps import apps
 from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
 from django.contrib.contenttypes.models import ContentType
 from django.core.management.color import no_style
-from django.db import connections, models
+from django.db import connections, models, reset_queries
 
 from gestore_sync import NaturalKeyModel
 from tests.kinds.pushing import forget_caches
 from tests.schemas.drawing import (
     AUTO,
+    COMPOSITE,
     CONSTRAINT,
     HOMED,
+    LINKED,
     NATURAL,
     NESTED,
     SET,
@@ -40,7 +42,11 @@ Model = type[models.Model]
 
 @contextmanager
 def built(schema: Schema, *aliases: str) -> Iterator[list[Model]]:
-    """Yield all models of a schema, those of many-to-many tables too; their tables go with the open transaction."""
+    """Yield all models of a schema, those of many-to-many tables too; their tables go with the open transaction.
+
+    The logs of queries begin anew: they hold no more than some examples take.
+    """
+    reset_queries()
     try:
         for number, drawn in enumerate(schema):
             build(schema, number, drawn)
@@ -67,6 +73,8 @@ def build(schema: Schema, number: int, drawn: Drawn) -> None:
         attributes["id"] = models.UUIDField(primary_key=True, default=uuid.uuid4)
     if drawn.key == TEXT:
         attributes["key"] = models.CharField(primary_key=True, max_length=60)
+    if drawn.key in COMPOSITE:
+        attributes |= make_composite(number, drawn)
     if drawn.identity:
         attributes[f"code{number}"] = models.TextField(unique=drawn.identity in (UNIQUE, NATURAL))
     for place, link in enumerate(drawn.links):
@@ -88,6 +96,15 @@ def build(schema: Schema, number: int, drawn: Drawn) -> None:
     for place, members in enumerate(drawn.members):
         if members.through != AUTO:
             build_through(number, place, members)
+
+
+def make_composite(number: int, drawn: Drawn) -> dict[str, Any]:
+    """Return a composite primary key, with those of its columns that are no link."""
+    last = models.IntegerField()
+    if drawn.key == LINKED:
+        names = f"link{number}{len(drawn.links) - 1}", "number"
+        return {"pk": models.CompositePrimaryKey(*names), "number": last}
+    return {"pk": models.CompositePrimaryKey("day", "number"), "day": models.DateField(), "number": last}
 
 
 def fits(schema: Schema, drawn: Drawn, generic: Generic | None) -> bool:

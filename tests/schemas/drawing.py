@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 
 AUTO, UUID, TEXT, SHARED = "automatic", "uuid", "text", "shared"
+LINKED, PAIR = "linked", "pair"
+COMPOSITE = (LINKED, PAIR)
 UNIQUE, NATURAL, NESTED, TOGETHER, CONSTRAINT = "unique", "natural", "nested", "together", "constraint"
 HOMED = (NESTED, TOGETHER, CONSTRAINT)
 CASCADE, PROTECT, RESTRICT, DO_NOTHING = "CASCADE", "PROTECT", "RESTRICT", "DO_NOTHING"
@@ -46,9 +48,10 @@ class Generic:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A model. ``parent``: the number of its multi-table parent. ``identity``: what its code is good for; with a HOMED
-    one the first of the ``links`` is a part of it. ``related``: the numbers of the models of which it has a generic
-    relation."""
+    """A model. ``parent``: the number of its multi-table parent. ``key``: SHARED is the last of the ``links``, LINKED a
+    composite one of that and a number, PAIR one of a date and a number. ``identity``: what its code is good for; with a
+    HOMED one the first of the ``links`` is a part of it. ``related``: the numbers of the models of which it has a
+    generic relation."""
 
     parent: int | None = None
     key: str = AUTO
@@ -63,9 +66,9 @@ Schema = tuple[Drawn, ...]
 
 
 @st.composite
-def draw_link(draw: st.DrawFn, count: int, coded: list[int]) -> Link:
-    """Draw a link to any model, the one that declares it too."""
-    to = draw(st.integers(0, count - 1))
+def draw_link(draw: st.DrawFn, targets: list[int], coded: list[int]) -> Link:
+    """Draw a link to one of these models, the one that declares it too."""
+    to = draw(st.sampled_from(targets))
     on_delete = draw(st.sampled_from([CASCADE, PROTECT, RESTRICT, SET_NULL, SET_DEFAULT, SET, DO_NOTHING]))
     return Link(
         to,
@@ -78,35 +81,38 @@ def draw_link(draw: st.DrawFn, count: int, coded: list[int]) -> Link:
 
 
 @st.composite
-def draw_model(draw: st.DrawFn, number: int, count: int, coded: list[int]) -> Drawn:
-    """Draw the model with this number of so many; ``coded``: the numbers of those whose code is unique."""
-    parent = draw(st.none() | st.none() | st.integers(0, number - 1)) if number else None
-    links = draw(st.lists(draw_link(count, coded), max_size=3))
+def draw_model(draw: st.DrawFn, number: int, count: int, targets: list[int], coded: list[int]) -> Drawn:
+    """Draw the model with this number of so many.
+
+    ``targets``: the numbers of those that others can point at; the others have composite keys. ``coded``: the numbers
+    of those whose code is unique.
+    """
+    earlier = [to for to in targets if to < number]
+    is_composite = number not in targets
+    parent = draw(st.none() | st.none() | st.sampled_from(earlier)) if earlier and not is_composite else None
+    links = draw(st.lists(draw_link(targets, coded), max_size=3))
     key, identity = AUTO, None
-    if parent is None:
-        key = draw(st.sampled_from([AUTO, AUTO, UUID, TEXT, *([SHARED] if number else [])]))
+    if is_composite:
+        key = draw(st.sampled_from(COMPOSITE))
+    elif parent is None:
+        key = draw(st.sampled_from([AUTO, AUTO, UUID, TEXT, *([SHARED] if earlier else [])]))
     if number in coded:
         identity = draw(st.sampled_from([UNIQUE, *([NATURAL] if parent is None else [])]))
     elif parent is None and draw(st.booleans()):
-        identity = draw(st.sampled_from([TOGETHER, CONSTRAINT, *([NESTED] if number else [])]))
-        at = draw(st.integers(0, (number if identity == NESTED else count) - 1))
+        identity = draw(st.sampled_from([TOGETHER, CONSTRAINT, *([NESTED] if earlier else [])]))
+        at = draw(st.sampled_from(earlier if identity == NESTED else targets))
         links = [Link(at, draw(st.booleans()), draw(st.sampled_from([CASCADE, PROTECT]))), *links]
     if key == SHARED:
-        links = [*links, Link(draw(st.integers(0, number - 1)), one=True)]
-    return Drawn(
-        parent,
-        key,
-        identity,
-        tuple(links),
-        tuple(
-            Members(to, through)
-            for to, through in draw(
-                st.lists(st.tuples(st.integers(0, count - 1), st.sampled_from([AUTO, AUTO, PLAIN, UNIQUE])), max_size=2)
-            )
-        ),
-        draw(st.none() | st.none() | st.builds(Generic, st.sampled_from([TEXT, AUTO]), st.booleans())),
-        tuple(draw(st.lists(st.integers(0, count - 1), unique=True, max_size=2))),
-    )
+        links = [*links, Link(draw(st.sampled_from(earlier)), one=True)]
+    if key == LINKED:
+        links = [*links, Link(draw(st.sampled_from(targets)), on_delete=draw(st.sampled_from([CASCADE, PROTECT])))]
+    generic = draw(st.none() | st.none() | st.builds(Generic, st.sampled_from([TEXT, AUTO]), st.booleans()))
+    if is_composite:
+        return Drawn(parent, key, identity, tuple(links), generic=generic)
+    through = st.sampled_from([AUTO, AUTO, PLAIN, UNIQUE])
+    members = draw(st.lists(st.builds(Members, st.sampled_from(targets), through), max_size=2))
+    related = draw(st.lists(st.integers(0, count - 1), unique=True, max_size=2))
+    return Drawn(parent, key, identity, tuple(links), tuple(members), generic, tuple(related))
 
 
 @st.composite
@@ -114,4 +120,5 @@ def schemas(draw: st.DrawFn) -> Schema:
     """Draw two to six models, and how they point at each other."""
     count = draw(st.integers(2, MOST_MODELS))
     coded = [number for number in range(count) if draw(st.integers(0, 2)) == 2]
-    return tuple(draw(draw_model(number, count, coded)) for number in range(count))
+    targets = [number for number in range(count) if number == 0 or draw(st.integers(0, 4)) < 4]
+    return tuple(draw(draw_model(number, count, targets, coded)) for number in range(count))

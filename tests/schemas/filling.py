@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 import uuid
 from collections.abc import Iterable, Iterator
@@ -33,6 +34,16 @@ def get_home(model: Model) -> Any:
     together = [names for names in model._meta.unique_together if names[0].startswith("code")]
     together += [tuple(constraint.fields) for constraint in model._meta.constraints]
     return model._meta.get_field(together[0][1]) if together else None
+
+
+def get_key_link(model: Model) -> Any:
+    """Return the link that is a composite primary key's first column; None where there is none."""
+    return next((field for field in foreign_keys(model) if is_in_key(field) and not field.primary_key), None)
+
+
+def is_in_key(field: Any) -> bool:
+    """Say whether a field is the primary key, or a column of it."""
+    return field in getattr(field.model._meta.pk, "fields", [field.model._meta.pk])
 
 
 def get_parts(model: Model) -> list[Model]:
@@ -128,9 +139,17 @@ class Filler:
             return uuid.UUID(int=self.random.getrandbits(128))
         if isinstance(field, models.CharField):
             return f"{self.prefix}{next(self.numbers)}"
+        if isinstance(field, models.CompositePrimaryKey):
+            return self.make_composite_key(model)
         self.note_numbers()
         self.last[model] = self.last.get(model, 0) + 1
         return self.last[model]
+
+    def make_composite_key(self, model: Model) -> Any:
+        """Return a composite primary key that no object has, here or on the other side."""
+        link = get_key_link(model)
+        first = dt.date(2000, 1, self.random.randint(1, 3)) if link is None else self.choose(link)
+        return None if first is None else (first, 2 * next(self.numbers) + (self.prefix == "o"))
 
     def note_numbers(self) -> None:
         """Note the greatest automatic keys, so that no key is that of another object again: no database does that."""
@@ -154,7 +173,7 @@ class Filler:
 
     def make_values(self, model: Model, key: Any) -> Row:
         """Return the values of the columns that are no links."""
-        row: Row = {model._meta.pk.attname: key}
+        row = name_key(model, key)
         for field in model._meta.local_concrete_fields:
             if field.name == "mark":
                 row["mark"] = f"{self.prefix}{next(self.numbers)}"
@@ -166,7 +185,7 @@ class Filler:
         """Yield the required links of an object to be made, with the models that they may lead to."""
         model, _ = place
         for field in foreign_keys(model):
-            if not field.null and not field.primary_key:
+            if not field.null and not is_in_key(field):
                 yield field, [field.remote_field.model]
         for generic in generic_keys(model):
             if not model._meta.get_field(generic.fk_field).null:
@@ -178,7 +197,8 @@ class Filler:
         return [
             subject
             for subject in self.models
-            if not is_numbered or isinstance(get_parts(subject)[0]._meta.pk, models.AutoField)
+            if not isinstance(subject._meta.pk, models.CompositePrimaryKey)
+            and (not is_numbered or isinstance(get_parts(subject)[0]._meta.pk, models.AutoField))
         ]
 
     def drop_impossible(self) -> None:
@@ -203,6 +223,9 @@ class Filler:
             pk = other._meta.pk
             if its_key == key and isinstance(pk, models.OneToOneField) and pk.remote_field.model is model:
                 self.drop((other, its_key))
+            link = get_key_link(other)
+            if link is not None and link.remote_field.model is model and its_key[0] == key:
+                self.drop((other, its_key))
         for parent in model._meta.parents:
             self.drop((parent, key))
 
@@ -210,7 +233,7 @@ class Filler:
         """Set the links of all objects to be made; False where one had to be left out for want of a free target."""
         for (model, key), row in self.new.items():
             for field in foreign_keys(model):
-                if field.primary_key:
+                if is_in_key(field):
                     continue
                 if field.null and (self.random.random() < 0.3 or (fresh and field.unique)):
                     row[field.attname] = None
@@ -347,7 +370,7 @@ class Filler:
         home = get_home(model)
         values: Row = {}
         for field in foreign_keys(model):
-            if field.primary_key or (field.unique and not field.null) or (field == home and not mine):
+            if is_in_key(field) or (field.unique and not field.null) or (field == home and not mine):
                 continue
             if model.__name__.startswith("T") and model._meta.unique_together:
                 continue
@@ -395,6 +418,14 @@ def has_dangling(database: Database) -> bool:
         for link, to in database.links(place)
         if not hasattr(link, "remote_field") or link.remote_field is None
     )
+
+
+def name_key(model: Model, key: Any) -> Row:
+    """Return the values of the columns of a primary key."""
+    pk = model._meta.pk
+    if isinstance(pk, models.CompositePrimaryKey):
+        return {field.attname: value for field, value in zip(pk.fields, key, strict=True)}
+    return {pk.attname: key}
 
 
 def insert(model: Model, using: str, row: Row) -> None:
@@ -475,7 +506,9 @@ def copy(random: Random, source: Database, target: Filler, place: Place, copied:
                 kind = ContentType.objects.db_manager(target.using).get_for_model(to[0])
                 number = is_number(model._meta.get_field(link.fk_field))
                 row.update(zip(columns, (kind.pk, copied[to] if number else str(copied[to])), strict=True))
-    row[pk.attname] = new
+    if isinstance(pk, models.CompositePrimaryKey):
+        new = tuple(row[field.attname] for field in pk.fields)
+    row |= name_key(model, new)
     if random.random() < 0.5:
         row["text"] = "theirs"
     copied[place] = new

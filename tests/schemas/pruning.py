@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from django.contrib.contenttypes.fields import GenericForeignKey
 from django.db import models
 
-from tests.kinds.oracle import Database, Key, Place, State, belongs, is_membership, owned
+from tests.kinds.oracle import NOWHERE, Database, Key, Place, State, belongs, is_membership, owned
 from tests.schemas.drawing import SET
 
 PLAIN = (models.SET_NULL, models.SET_DEFAULT)
@@ -33,7 +34,7 @@ class Pruning:
         self.removable = {place for place in target.places() if target.key(place) in created - there}
         self.gone: set[Place] = set()
         self.holding: set[Place] = set()
-        self.detached: set[tuple[Place, str]] = set()
+        self.detached: set[tuple[Place, str, str | None]] = set()
         memberships = {model for model in target.models if is_membership(model)}
         waiting = []
         for place in target.places():
@@ -53,12 +54,12 @@ class Pruning:
         """Return what goes with an object of the target; note what holds on to it, and what is cut off."""
         found = [to for link, to in self.target.links(place) if is_parent(link) and to in self.removable]
         for link, other in self.target.pointing(place):
-            if not hasattr(link, "remote_field") and not belongs(link, place[0]):
-                continue
-            if other in self.removable:
+            if isinstance(link, GenericForeignKey) and not belongs(link, place[0]):
+                self.detached.add((other, link.name, NOWHERE))
+            elif other in self.removable:
                 found.append(other)
             elif survives(link):
-                self.detached.add((other, link.name))
+                self.detached.add((other, link.name, None))
             elif self.target.key(other) not in self.mine:
                 self.holding.add(other)
         return found
@@ -68,10 +69,10 @@ class Pruning:
         left = {key: dict(values) for key, values in state.items()}
         for place in self.gone:
             left.pop(self.target.key(place), None)
-        for place, name in self.detached:
+        for place, name, value in self.detached:
             key = self.target.key(place)
             if key in left and key not in self.mine:
-                left[key][name] = None
+                left[key][name] = value
         return left
 
 
