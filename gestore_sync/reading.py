@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 from django.db.models import CompositePrimaryKey, F, IntegerField, Lookup, Model, Q, QuerySet
@@ -12,6 +12,11 @@ from django.db.models.query import ValuesListIterable
 
 from gestore_sync.exceptions import UnreadableValue
 from gestore_sync.refs import Key, Ref, get_key_columns, iter_chunks, resolve_key_field
+
+if TYPE_CHECKING:
+    AnyListIterable = ValuesListIterable[Any]
+else:
+    AnyListIterable = ValuesListIterable
 
 KEYS_PER_QUERY = 50_000
 COMPOSITE_KEYS_PER_QUERY = 250
@@ -62,7 +67,7 @@ def get_queryset(model: type[Model], using: str) -> QuerySet[Any]:
     return (CompositeQuerySet if is_composite else QuerySet)(model=model, using=using).order_by()
 
 
-class KeyFirstIterable(ValuesListIterable):
+class KeyFirstIterable(AnyListIterable):
     """Rows that begin with the columns of a composite key, which become one value."""
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:

@@ -12,17 +12,15 @@ from django.db.models import Model
 from gestore_sync.exceptions import SchemaMismatch
 from gestore_sync.refs import get_table
 
-COLUMNS_SQL = {
-    "postgresql": """
-        SELECT table_name, lower(column_name) FROM information_schema.columns
-        WHERE table_schema = ANY(current_schemas(false)) AND table_name = ANY(%s)
-    """,
-    "sqlite": """
-        SELECT found.name, lower(info.name) FROM json_each(%s) AS wanted
-        JOIN sqlite_master AS found ON found.name = wanted.value AND found.type IN ('table', 'view')
-        JOIN pragma_table_xinfo(found.name) AS info
-    """,
-}
+COLUMNS_SQL = """
+    SELECT table_name, lower(column_name) FROM information_schema.columns
+    WHERE table_schema = ANY(current_schemas(false)) AND table_name = ANY(%s)
+"""
+SQLITE_COLUMNS_SQL = """
+    SELECT found.name, lower(info.name) FROM json_each(%s) AS wanted
+    JOIN sqlite_master AS found ON found.name = wanted.value AND found.type IN ('table', 'view')
+    JOIN pragma_table_xinfo(found.name) AS info
+"""
 
 
 def check_schema(using: str, models: Sequence[type[Model]]) -> None:
@@ -48,9 +46,11 @@ def read_columns(using: str, tables: Sequence[str]) -> dict[str, set[str]]:
     connection = connections[using]
     found: dict[str, set[str]] = {}
     with connection.cursor() as cursor:
-        if connection.vendor in COLUMNS_SQL:
-            wanted = json.dumps(list(tables)) if connection.vendor == "sqlite" else list(tables)
-            cursor.execute(COLUMNS_SQL[connection.vendor], [wanted])
+        if connection.vendor == "postgresql":
+            cursor.execute(COLUMNS_SQL, [list(tables)])
+        elif connection.vendor == "sqlite":
+            cursor.execute(SQLITE_COLUMNS_SQL, [json.dumps(list(tables))])
+        if connection.vendor in ("postgresql", "sqlite"):
             for table, column in cursor.fetchall():
                 found.setdefault(table, set()).add(column)
             return found
