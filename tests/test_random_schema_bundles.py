@@ -112,7 +112,7 @@ def ship(
 
 
 @pytest.mark.parametrize("pair", pairings(*CROSSED))
-@some(4)
+@some(3)
 @given(**BUNDLES)
 def test_objects_of_some_schemas_arrive_by_bundle_as_they_are(tmp_path: Path, pair: Pair, **drawn: Any) -> None:
     ship(pair, tmp_path, **drawn)
