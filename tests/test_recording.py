@@ -909,7 +909,7 @@ def test_models_are_listed_in_many_forms(using: str, settings: Any, value: Any) 
     add(Country, using, code="pl")
 
     assert [label for label, _, _ in read_log(using)] == ["logged.Product", "logged.Country"]
-    assert checks.run_checks(tags=["gestore_sync"]) == []
+    assert checks.run_checks(tags=["gestore_sync_settings"]) == []
 
 
 @pytest.mark.parametrize("name", ["auth", "django.contrib.auth"])
