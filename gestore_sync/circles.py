@@ -10,6 +10,7 @@ from typing import Any
 
 from django.db.models import Model
 
+from gestore_sync.exceptions import PlanError
 from gestore_sync.layouts import Layout
 from gestore_sync.links import TREE, Link
 from gestore_sync.plan import Plan, Update
@@ -38,6 +39,23 @@ def find_circles(
             layout = get_layout(model)
             for number, link in iter_self_links(layout):
                 yield from Circles(plan, subgraph.source, target, counterparts, layout, number, link).find()
+
+
+def refuse_circles(
+    plan: Plan,
+    subgraph: Subgraph,
+    target: str,
+    counterparts: Counterparts,
+    get_layout: Callable[[type[Model]], Layout],
+) -> None:
+    """Raise :class:`PlanError` where what a person left of a plan makes a circle."""
+    for ref, _, fields in find_circles(plan, subgraph, target, counterparts, get_layout):
+        ((name, (above, _)),) = fields.items()
+        raise PlanError(
+            f"{ref} would stand below itself: its {name} is to be {Ref(ref.model, above)} of the target, and the line "
+            f"that moves that, or what it is below, was removed from the plan. Put that back, or remove the line of "
+            f"{ref} too. Nothing was written."
+        )
 
 
 def iter_self_links(layout: Layout) -> Iterator[tuple[int, Link]]:

@@ -60,16 +60,25 @@ def is_decided(decision: Decision) -> bool:
 def iter_unknown(
     layout: Layout, pair: Pair, decision: Decision, known: Collection[Said]
 ) -> Iterable[tuple[int, tuple[str, str, str]]]:
-    """The columns in which a value loses that is not kept yet: by number the target's value, who wins, and why."""
+    """The columns in which a value loses that is not kept yet: by number the target's value, who wins, and why. Columns
+    that make one link are kept together, as one of them alone says nothing."""
     both = "both sides changed" if decision.known else "the sides were never in step in"
     for number in decision.lost:
-        mine, theirs = pair.mine[number], encode_value(layout, number, pair.theirs[number])
         side = LOCAL if number in decision.write else REMOTE
-        said = None
-        if mine is not NEW:
-            said = (layout.names[number], canonize(encode_value(layout, number, mine)), canonize(theirs), side)
-        if said not in known:
-            yield number, (theirs, side, both if number in decision.disputed else "only the target changed")
+        why = both if number in decision.disputed else "only the target changed"
+        link = layout.together.get(number, (number,))
+        if not all(describe(layout, at, pair, side) in known for at in link):
+            for at in link:
+                yield at, (encode_value(layout, at, pair.theirs[at]), side, why)
+
+
+def describe(layout: Layout, number: int, pair: Pair, side: str) -> Said | None:
+    """What is said of one column; None where the source's value has no key on the target yet."""
+    mine = pair.mine[number]
+    if mine is NEW:
+        return None
+    theirs = encode_value(layout, number, pair.theirs[number])
+    return layout.names[number], canonize(encode_value(layout, number, mine)), canonize(theirs), side
 
 
 def find_known(store: MappingStore, layout: Layout, targets: Mapping[Key, Key]) -> dict[Key, set[Said]]:

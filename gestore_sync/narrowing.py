@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db.models import Model
 
+from gestore_sync.circles import refuse_circles
 from gestore_sync.exceptions import PlanError
 from gestore_sync.layouts import Layout
 from gestore_sync.needs import iter_targets
@@ -83,6 +84,8 @@ class Narrowing:
         self._settle()
         self._count()
         self._filter()
+        planner = self._planner
+        refuse_circles(self._plan, planner.subgraph, planner.target, self._counterparts, planner.get_layout)
 
     def _refuse(self, ref: Ref, needs: str, other: Ref, *, there: bool = False) -> PlanError:
         on = " of the target" if there else ""
@@ -180,11 +183,9 @@ class Narrowing:
         """Nothing that stays as it is may point to a row that is deleted."""
         if not any(self._planner.removals.deleted.values()):
             return
-        for model, keys in (
-            *self._left.deletes.items(),
-            *self._left.stale.items(),
-            *((model, keys) for (model, _), keys in self._left.detached.items()),
-        ):
+        left = self._left
+        detached = ((model, keys) for (model, _), keys in left.detached.items())
+        for model, keys in (*left.deletes.items(), *left.stale.items(), *detached):
             for chunk in iter_chunks(list(keys), CHUNK):
                 if self._find_going(model, chunk) is not None:
                     self._refuse_hanging(model, chunk)
@@ -196,8 +197,7 @@ class Narrowing:
 
     def _refuse_hanging(self, model: type[Model], keys: Sequence[Key]) -> None:
         for key in keys:
-            going = self._find_going(model, [key])
-            if going is not None:
+            if (going := self._find_going(model, [key])) is not None:
                 raise self._refuse(going, "is deleted, which goes only with the change of", Ref(model, key), there=True)
 
     # Unique values that rows give up for others

@@ -72,9 +72,10 @@ class Cut:
         return bool(self._find_targets(self._forward[model]) & set(self._created[place:]))
 
     def _find_updated_to(self) -> set[type[Model]]:
-        """What rows that change may point to."""
-        updated = self._planner.plan.report.updated
-        changed = [model for model in self._planner.plan.models if updated[model._meta.label]]
+        """What rows that change may point to, or would if the target's values did not stay."""
+        plan = self._planner.plan
+        kept = {model for model, _ in plan.account.kept}
+        changed = [model for model in plan.models if plan.report.updated[model._meta.label] or model in kept]
         return self._find_targets([link for model in changed for link in self._forward[model]])
 
     def _find_targets(self, links: Sequence[Link]) -> set[type[Model]]:

@@ -22,7 +22,7 @@ from gestore_sync.failures import Attempts
 from gestore_sync.fields import now
 from gestore_sync.generic import find_generic_target, to_key
 from gestore_sync.layouts import Layout
-from gestore_sync.links import GENERIC, LinkGraph
+from gestore_sync.links import GENERIC, Link, LinkGraph
 from gestore_sync.lostvalues import Lost, decode_value, load_lost
 from gestore_sync.mappings import dump_key
 from gestore_sync.models import Conflict, IdMapping, SyncRun
@@ -131,7 +131,7 @@ class Settling:
         for number, lost in dispute.fields.items():
             name = layout.names[number]
             code = get_name_code(name)
-            stands = dispute.is_standing(number, lost, here)
+            stands = dispute.is_standing(number, here)
             if name not in later and stands and known.get(code) != digest_value(layout, number, here[number]):
                 known[code] = digest_value(layout, number, dispute.decode(number, lost.local))
         if known != before:
@@ -188,9 +188,15 @@ class Dispute:
             name = self.layout.names[number]
             raise self.refuse(f"cannot have the value {value!r} in {name!r}: {error}") from error
 
-    def is_standing(self, number: int, lost: Lost, here: Sequence[Any]) -> bool:
-        """Whether the row still has the value that won."""
-        return self.layout.is_same(number, self.decode(number, lost.get(lost.resolved)), here[number])
+    def is_standing(self, number: int, here: Sequence[Any]) -> bool:
+        """Whether the row still has the value that won: of a link of several columns the whole."""
+        return all(self._is_left(at, here) for at in self.layout.together.get(number, (number,)))
+
+    def _is_left(self, number: int, here: Sequence[Any]) -> bool:
+        lost = self.fields.get(number)
+        return lost is not None and self.layout.is_same(
+            number, self.decode(number, lost.get(lost.resolved)), here[number]
+        )
 
     def make_restored(self, here: Sequence[Any]) -> list[Any]:
         """The values that the row will have."""
@@ -198,7 +204,7 @@ class Dispute:
         for number, lost in self.losing.items():
             name = self.layout.names[number]
             self._check_place(number)
-            if not self.is_standing(number, lost, here):
+            if not self.is_standing(number, here):
                 standing = lost.get(lost.resolved)
                 raise self.refuse(f"has {here[number]!r} in {name!r} by now, and not {standing!r} as it was left")
             after[number] = self.decode(number, lost.get(self.side))
@@ -234,6 +240,18 @@ class Dispute:
         if value is None or model is None or not get_queryset(model, self.target).filter(**condition).exists():
             to = "an object" if model is None else model._meta.label
             raise self.refuse(f"cannot point by {column.name!r} to {to} {value!r}, which is gone")
+        if model is self.layout.model and len(link.attnames) == 1:
+            self._check_circle(link, value)
+
+    def _check_circle(self, link: Link, value: Any) -> None:
+        """Raise :class:`NotRestored` where the row would stand below itself."""
+        rows, seen = get_queryset(self.layout.model, self.target), set()
+        while value is not None and value not in seen:
+            seen.add(value)
+            found = rows.filter(**{link.to_field or "pk": value}).values_list("pk", link.attnames[0]).first()
+            key, value = found or (None, None)
+            if key == self.key and len(seen) > 1:
+                raise self.refuse(f"would stand below itself by {link}, as other rows were moved below it since")
 
 
 def find_model(row: Conflict, graph: LinkGraph) -> type[Model]:

@@ -25,10 +25,10 @@ from gestore_sync.lostvalues import load_lost
 from gestore_sync.models import ChangeLog, Conflict, IdMapping, SyncRun
 from gestore_sync.policies import get_policies
 from tests.conftest import Pair
-from tests.kinds.making import make
+from tests.kinds.making import make, make_many
 from tests.kinds.models import Values
 from tests.logged.sites import undone
-from tests.policies.models import Brand, Depot, Parcel, Remark, Truck, Van, Vehicle
+from tests.policies.models import Area, Brand, Depot, Parcel, Remark, Truck, Van, Vehicle
 from tests.policies.watching import CROSSED, Watch, execute, pairings, watched
 
 
@@ -475,6 +475,55 @@ def test_a_link_to_what_is_gone_is_refused(watch: Watch, depot: Depot) -> None:
 
     with pytest.raises(NotRestored, match=r"'brand' to policies\.Brand .* gone"):
         resolve(watch, row, "remote")
+
+
+def test_a_generic_key_is_restored_whole_or_not_at_all(watch: Watch, depot: Depot) -> None:
+    parcels = {"one": watch.on_source(Parcel).get(number="one")}
+    parcels |= {number: make(Parcel, watch.source, depot=depot, number=number) for number in ("two", "three")}
+    remark = make(Remark, watch.source, content_type=get_type(watch.source), object_id=parcels["one"].pk)
+    watch.push(depot)
+    theirs = dict(watch.on_target(Parcel).filter(depot__name="ours").values_list("number", "pk"))
+    watch.on_source(Remark).update(object_id=parcels["two"].pk)
+    watch.on_target(Remark).update(object_id=theirs["three"])
+    watch.push(depot, on_conflict="local")
+    (row,) = kept(watch.target)
+    make_many(Depot, watch.target, 5)
+    watch.on_target(Remark).update(content_type=get_type(watch.target, Depot))
+    before = watch.picture()
+
+    with pytest.raises(NotRestored, match=f"policies.Remark.{watch.on_target(Remark).get().pk}"):
+        resolve(watch, row, "remote")
+
+    assert watch.picture() == before
+    watch.on_target(Remark).update(content_type=get_type(watch.target))
+    resolve(watch, row, "remote")
+    assert watch.on_target(Remark).get().object_id == theirs["three"]
+    assert remark.text == watch.on_target(Remark).get().text
+
+
+def get_type(using: str, model: Any = Parcel) -> ContentType:
+    """Return the content type of a model."""
+    return ContentType.objects.db_manager(using).get_for_model(model)
+
+
+def test_a_restored_row_does_not_stand_below_itself(watch: Watch) -> None:
+    depot = make(Depot, watch.source, name="ours")
+    a, b, c = (make(Area, watch.source, depot=depot, name=name) for name in "abc")
+    watch.push(depot)
+    there = dict(watch.on_target(Area).values_list("name", "pk"))
+    watch.on_source(Area).filter(name="a").update(parent=c)
+    watch.on_target(Area).filter(name="a").update(parent=there["b"])
+    watch.push(depot, on_conflict="local")
+    watch.on_source(Area).filter(name="b").update(parent=a)
+    watch.push(depot)
+    (row,) = kept(watch.target)
+
+    with pytest.raises(NotRestored, match="below itself"):
+        resolve(watch, row, "remote")
+
+    above = dict(watch.on_target(Area).values_list("name", "parent__name"))
+    assert above == {"a": "c", "b": "a", "c": None}
+    assert b.pk
 
 
 def test_all_are_resolved_or_none(watch: Watch, depot: Depot) -> None:

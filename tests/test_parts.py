@@ -11,8 +11,9 @@ from django.core.management import CommandError, call_command
 from django.db import connections, transaction
 from django.db.models.signals import post_save, pre_save
 
-from gestore_sync.exceptions import PartlyWritten, WrongSetting
-from gestore_sync.models import IdMapping, SyncRun
+from gestore_sync.exceptions import GestoreSyncError, PartlyWritten, WrongSetting
+from gestore_sync.lostvalues import load_lost
+from gestore_sync.models import Conflict, IdMapping, SyncRun
 from tests.conftest import Pair
 from tests.kinds.making import make, make_many
 from tests.kinds.pushing import rows
@@ -67,6 +68,27 @@ def count_runs(watch: Watch) -> list[int]:
     """How many objects each run on record has created on the target."""
     runs = rows(SyncRun, watch.target).order_by("pk").values_list("counts", flat=True)
     return [sum(counts["created"].values()) for counts in runs]
+
+
+@LIVE
+def test_a_link_that_loses_to_the_target_is_kept_once_whatever_was_cut(watch: Watch) -> None:
+    def fail(instance: Any, **kwargs: Any) -> None:
+        if instance.number == "new 1":
+            raise RuntimeError("cut")
+
+    depot = make_depot(watch)
+    watch.push(depot)
+    new = [make(Parcel, watch.source, depot=depot, number=f"new {number}") for number in range(4)]
+    rows(Scan, watch.source).filter(text="1").update(parcel=new[2])
+    rows(Scan, watch.target).filter(text="1").update(parcel=rows(Parcel, watch.target).get(number="3"))
+    with receiving(pre_save, fail, Parcel), pytest.raises(GestoreSyncError):
+        watch.synchronize(depot, commit_every=1, on_conflict="remote")
+
+    watch.synchronize(depot, commit_every=1, on_conflict="remote")
+
+    (conflict,) = rows(Conflict, watch.target)
+    arrived = rows(Parcel, watch.target).get(number="new 2")
+    assert load_lost(conflict.fields)["parcel"].local == arrived.pk
 
 
 @LIVE

@@ -466,6 +466,23 @@ def test_a_row_is_not_deleted_under_a_link_that_is_not_set(plans: Plans, depot: 
 
 
 @one
+def test_no_row_is_put_below_itself_because_a_line_was_removed(plans: Plans) -> None:
+    depot = make(Depot, plans.source, name="ours")
+    a = make(Area, plans.source, depot=depot, name="a")
+    b = make(Area, plans.source, depot=depot, name="b", parent=a)
+    plans.synchronize(depot)
+    plans.on_source(Area).filter(name="b").update(parent=None)
+    plans.on_source(Area).filter(name="a").update(parent=b)
+    plans.write(depot)
+    assert plans.remove(lambda line: line["pk"] == str(b.pk)) == 1
+
+    told = plans.refuse_plan()
+
+    there = dict(plans.on_target(Area).values_list("name", "pk"))
+    assert f"policies.Area.{a.pk} would stand below itself" in told
+    assert f"policies.Area.{there['b']} of the target" in told
+
+
 def test_unique_values_trade_places_together_or_not_at_all(plans: Plans) -> None:
     queue = make(Queue, plans.source, name="ours")
     for position, name in enumerate("abcd"):
@@ -575,6 +592,25 @@ def test_what_does_not_belong_to_the_plan_may_change(plans: Plans, depot: Depot)
 
 
 # Trees
+
+
+@pytest.mark.parametrize("model", [PathNode, ListNode])
+@one
+def test_no_node_is_put_below_itself_because_a_line_was_removed(plans: Plans, model: Any) -> None:
+    with working_on(plans.source):
+        root = grow(model, "root")
+        a = grow(model, "a", root)
+        b = grow(model, "b", a)
+    plans.synchronize(root)
+    with working_on(plans.source):
+        model.objects.move(model.objects.get(code="b"), model.objects.get(code="root"), pos="last-child")
+        model.objects.move(model.objects.get(code="a"), model.objects.get(code="b"), pos="last-child")
+    plans.write(root)
+    assert plans.remove(lambda line: line["pk"] == str(b.pk))
+
+    told = plans.refuse_plan()
+
+    assert f"{model._meta.label}.{a.pk} would stand below itself" in told
 
 
 @pytest.mark.parametrize("model", [PathNode, ListNode])
