@@ -218,9 +218,8 @@ def apply_plan(
     progress = progress or Progress()
     with PlanFile(fspath(path)) as file:
         source, target = get_databases(source or file.header.source, remote or file.header.target)
-        push = PlannedPush.load(file, source, target, progress)
         with explained(source, target, progress):
-            return push.run()
+            return PlannedPush.load(file, source, target, progress).run()
 
 
 def load_root(text: str) -> Ref | None:
