@@ -22,7 +22,7 @@ from gestore_sync.moving import move as move_objects
 from gestore_sync.naming import find_labels
 from gestore_sync.overview import Overview, get_overview
 from gestore_sync.plan import Report
-from gestore_sync.planned import PlannedPush, check_plan_options, write_plan_of
+from gestore_sync.planned import apply_plan, check_plan_options, write_plan_of
 from gestore_sync.policies import Policies, get_policies
 from gestore_sync.progress import Progress
 from gestore_sync.pushing import Push
@@ -108,7 +108,7 @@ def synchronize(
     given = locals()
     check_plan_options(given)
     if apply is not None:
-        return PlannedPush.load(apply, source, remote, progress or Progress()).run()
+        return apply_plan(apply, source, remote, progress)
     source, target = get_databases(source, remote)
     check_run(given)
     progress = progress or Progress()

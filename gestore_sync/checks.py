@@ -44,8 +44,7 @@ def find_unknown_names() -> list[tuple[str, str]]:
             continue
         except WrongSetting as error:
             found.append((str(error), "Write the names of fields of the model."))
-    hint = 'Write "app.Model", or "app.Model.field" of the model that has the field in its own table.'
-    found += [(problem, hint) for problem in iter_wrong_rules()]
+    found += list(iter_wrong_rules())
     for path in get_option("ADAPTERS"):
         try:
             load_adapter(path)

@@ -173,16 +173,14 @@ class Comparer(Planner):
                 self._add_different(layout, row, mine, other, differing)
 
     def _add_different(
-        self, layout: Layout, row: Sequence[Any], mine: Sequence[Any], other: Sequence[Any], differing: Sequence[int]
+        self, layout: Layout, row: tuple[Any, ...], mine: Sequence[Any], other: Sequence[Any], differing: Sequence[int]
     ) -> None:
         ref = Ref(layout.model, row[0])
-        raw = [*row[1 : len(layout.columns) + 1], *([row[layout.tree_at]] if layout.tree else [])]
         fields: dict[str, dict[str, list[Any]]] = {}
         for at in differing:
             name = layout.names[at]
             kind = KEPT if self._account is not None and self._account.is_kept(ref, name) else "different"
-            value = raw[at] if mine[at] is NEW or mine[at] is LOST else mine[at]
-            fields.setdefault(kind, {})[name] = [value, other[at]]
+            fields.setdefault(kind, {})[name] = [layout.tell(row, at, mine[at]), other[at]]
         for kind, of_kind in fields.items():
             self.found.add(kind, ref, of_kind)
 

@@ -122,6 +122,10 @@ class Layout:
             values.append(row[self.tree_at])
         return values
 
+    def tell(self, row: tuple[Any, ...], number: int, value: Any) -> Any:
+        """A value of a row of the source as reports have it: of a link to what the target lacks, the source's key."""
+        return self.get_values(row)[number] if value is NEW or value is LOST else value
+
     @cached_property
     def _translators(self) -> list[tuple[int, Callable[[Counterparts, tuple[Any, ...], str], Any]]]:
         found = [

@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 from gestore_sync.exceptions import PlanError, UntrustedBundle
 from gestore_sync.locations import hide_password, open_input, open_output
@@ -170,23 +170,44 @@ def dump_line(document: Mapping[str, Any]) -> bytes:
 class PlanFile:
     """A plan that was read: its ``header``, and ``codes``, the numbers of the operations that are still in the file.
 
-    Raises :class:`PlanError` for anything that was not written so, and
+    It is read once, since a pipe cannot be read twice; what its lines are about is kept until :meth:`close`. Raises
+    :class:`PlanError` for anything that was not written so, and
     :class:`~gestore_sync.exceptions.LocationUnavailable`.
     """
 
     def __init__(self, location: str) -> None:
         self._location = location
         self.shown = hide_password(location)
+        self._names = tempfile.SpooledTemporaryFile(max_size=SPOOL_SIZE)  # noqa: SIM115 (closed by close)
+        try:
+            self.header, self.codes = self._read()
+            self._refuse_repeated()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of what the lines are about."""
+        self._names.close()
+
+    def _read(self) -> tuple[Header, CodeSet]:
         lines = self._iter_lines()
         first = next(lines, None)
         if first is None:
             raise PlanError(f"{self.shown} is empty: it is no plan of gestore_sync.")
-        self.header = read_header(first[1], self.shown)
+        header = read_header(first[1], self.shown)
         codes = array("Q")
         for number, document in lines:
-            codes.append(self._check(number, document))
-        self.codes = CodeSet(codes)
-        self._refuse_repeated()
+            code = self._check(header, number, document)
+            codes.append(code)
+            self._names.write(dump_line({"code": code, "name": name_object(document)}))
+        return header, CodeSet(codes)
 
     def _iter_lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """The documents with the numbers of their lines; empty lines are passed over."""
@@ -212,13 +233,13 @@ class PlanFile:
             )
         return document
 
-    def _check(self, number: int, document: dict[str, Any]) -> int:
+    def _check(self, header: Header, number: int, document: dict[str, Any]) -> int:
         """The number that stands for a line, which was planned."""
         model = document.get("model")
         if not isinstance(model, str) or find_model(model) is None:
             raise PlanError(f"Line {number} of {self.shown} is about the model {model!r}, which does not exist here.")
         code = make_code(document)
-        if code not in self.header.codes:
+        if code not in header.codes:
             raise PlanError(
                 f"Line {number} of {self.shown} ({name_object(document)}) was edited. What is written comes from the "
                 "database: lines may be removed, not changed. Write the plan again."
@@ -232,9 +253,9 @@ class PlanFile:
 
     def find_object(self, code: int) -> str:
         """What the operation with this number is about, as a person calls it."""
-        lines = self._iter_lines()
-        next(lines)
-        return next((name_object(document) for _, document in lines if make_code(document) == code), "an object")
+        self._names.seek(0)
+        named = map(json.loads, self._names)
+        return next(str(line["name"]) for line in named if line["code"] == code)
 
 
 def name_object(document: Mapping[str, Any]) -> str:

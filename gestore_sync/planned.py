@@ -146,11 +146,9 @@ class PlannedPush(Push):
     file: PlanFile
 
     @classmethod
-    def load(cls, path: str | PathLike[str], source: str | None, remote: str | None, progress: Progress) -> PlannedPush:
-        """The push that a file describes, between its databases if no others are named. Raises :class:`PlanError`."""
-        file = PlanFile(fspath(path))
+    def load(cls, file: PlanFile, source: str, target: str, progress: Progress) -> PlannedPush:
+        """The push that a file describes, between these databases. Raises :class:`PlanError`."""
         header = file.header
-        source, target = get_databases(source or header.source, remote or header.target)
         graph = LinkGraph(source, load_adapters())
         scope = load_scope(header.scope, graph)
         roots = [root for text in header.roots if (root := load_root(text)) is not None]
@@ -164,11 +162,6 @@ class PlannedPush(Push):
         push = cls(graph, scope, roots, target, on_conflict=policies, prune=header.prune, progress=progress)
         push.file = file
         return push
-
-    def run(self) -> Report:
-        """Do it. Raises what a push raises."""
-        with explained(self.source, self.target, self.progress):
-            return super().run()
 
     def make_planner(self, store: MappingStore) -> Planner:
         """The plan, without the operations that are no longer in the file."""
@@ -215,6 +208,18 @@ class PlannedPush(Push):
                 "the plan again."
             )
         return left
+
+
+def apply_plan(
+    path: str | PathLike[str], source: str | None, remote: str | None, progress: Progress | None = None
+) -> Report:
+    """Do what a file says, between its databases if no others are named. Raises what a push raises, and
+    :class:`PlanError`."""
+    progress = progress or Progress()
+    with PlanFile(fspath(path)) as file:
+        source, target = get_databases(source or file.header.source, remote or file.header.target)
+        with explained(source, target, progress):
+            return PlannedPush.load(file, source, target, progress).run()
 
 
 def load_root(text: str) -> Ref | None:

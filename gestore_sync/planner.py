@@ -205,9 +205,9 @@ class Planner:
         kept = plan_kept(self.plan, self.store, layout, rows, targets, pairs, decisions)
         for key, decision in decisions.items():
             row, target, mapping = rows[key], targets[key], known.get(key)
-            mine, digests = pairs[key].mine, pairs[key].digests
+            digests = pairs[key].digests
             created = bool(mapping and mapping.target == target and mapping.created)
-            self._count(layout, key, decision, mine, theirs[target])
+            self._count(layout, row, target, pairs[key], decision)
             for name, values in self._unique_values.get(model, {}).items():
                 if layout.names.index(name) in decision.kept:
                     values[key] = layout.get_values(theirs[target])[layout.names.index(name)]
@@ -260,8 +260,8 @@ class Planner:
         self.plan.waiting.setdefault(ref, reason)
         self.subgraph.barred.setdefault(ref.model, {}).setdefault(ref.pk, reason)
 
-    def _count(self, layout: Layout, key: Key, decision: Decision, mine: Sequence[Any], row: tuple[Any, ...]) -> None:
-        report, label = self.plan.report, layout.model._meta.label
+    def _count(self, layout: Layout, row: tuple[Any, ...], target: Key, pair: Pair, decision: Decision) -> None:
+        key, report, label = row[0], self.plan.report, layout.model._meta.label
         if decision.kept:
             self.plan.account.note_kept(Ref(layout.model, key), tuple(layout.names[number] for number in decision.kept))
         if decision.write or key in self.plan.places.get(layout.model, ()):
@@ -273,10 +273,9 @@ class Planner:
         is_doubtful = any(doubt.ref == Ref(layout.model, key) for doubt in self.lookup.doubts)
         if is_doubtful or (not decision.disputed and decision.resolved is None):
             return
-        theirs = layout.get_values(row)
         numbers = decision.disputed or (*decision.write, *decision.kept)
-        fields = {layout.names[number]: [mine[number], theirs[number]] for number in numbers}
-        ref, other = Ref(layout.model, key), Ref(layout.model, row[0])
+        fields = {layout.names[at]: [layout.tell(row, at, pair.mine[at]), pair.theirs[at]] for at in numbers}
+        ref, other = Ref(layout.model, key), Ref(layout.model, target)
         if decision.known:
             reason = f"{ref} changed at the source, and {other} on the target, since they were last in step."
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from django.apps import apps
@@ -13,6 +13,7 @@ from gestore_sync.conf import NEWER, get_option
 from gestore_sync.exceptions import WrongSetting
 
 EVERY = "*"
+NAME_HINT = 'Write "app.Model", or "app.Model.field" of the model that has the field in its own table.'
 
 
 class Policies:
@@ -50,9 +51,11 @@ class Policies:
 def get_policies(on_conflict: str | None = None) -> Policies:
     """The rules of ``GESTORE_SYNC["CONFLICTS"]``; ``on_conflict`` is for what they do not name.
 
-    Raises :class:`WrongSetting` for a rule about what does not exist.
+    Raises :class:`WrongSetting` for a rule about what does not exist, and for two that contradict each other.
     """
     given = get_rules()
+    for problem, hint in iter_contradictions(given, given):
+        raise WrongSetting(f"{problem} {hint}")
     rules: dict[str, str] = {}
     for name, policy in sorted(given.items(), key=lambda rule: rule[0].count(".")):
         if name != EVERY:
@@ -66,13 +69,29 @@ def get_rules() -> dict[str, str]:
     return {EVERY: given} if isinstance(given, str) else dict(given)
 
 
-def iter_wrong_rules() -> Iterator[str]:
-    """What is wrong with the names in the setting."""
-    for name in get_rules():
+def iter_wrong_rules() -> Iterator[tuple[str, str]]:
+    """``(what is wrong, hint)`` for the names in the setting."""
+    given = get_rules()
+    known: list[str] = []
+    for name in given:
         try:
             find_names(name)
+            known.append(name)
         except WrongSetting as error:
-            yield str(error)
+            yield str(error), NAME_HINT
+    yield from iter_contradictions(given, known)
+
+
+def iter_contradictions(given: Mapping[str, str], names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """``(what is wrong, hint)`` for rules about one thing in two spellings, such as both columns of a generic key."""
+    first: dict[str, str] = {}
+    for name in names:
+        others = {other for found in find_names(name) if (other := first.setdefault(found, name)) != name}
+        for other in sorted(others):
+            if given[other] != given[name]:
+                said = f"{other!r} says {given[other]!r}, and {name!r} says {given[name]!r}"
+                problem = f'GESTORE_SYNC["CONFLICTS"] has two rules for one thing: {said}.'
+                yield problem, f"Keep one of {other!r} and {name!r}."
 
 
 def find_names(name: str) -> list[str]:

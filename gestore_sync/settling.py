@@ -17,7 +17,7 @@ from gestore_sync.conf import MERGED, REMOTE
 from gestore_sync.deletionlog import DeletionLog
 from gestore_sync.digests import get_name_code, split_digests
 from gestore_sync.dooming import Doomed
-from gestore_sync.exceptions import NotRestored, UnknownObject, WrongDatabase, WrongSetting
+from gestore_sync.exceptions import NotRestored, SchemaMismatch, UnknownObject, WrongDatabase, WrongSetting
 from gestore_sync.failures import Attempts
 from gestore_sync.fields import now
 from gestore_sync.generic import find_generic_target, to_key
@@ -38,8 +38,16 @@ from gestore_sync.writers import get_writer
 
 
 def list_rows(using: str, ids: Collection[int] = (), *, closed: bool = False) -> list[Conflict]:
-    """The conflicts with these ids; without ids the open ones, with ``closed`` all. Raises :class:`UnknownObject`."""
-    check_schema(using, [Conflict])
+    """The conflicts with these ids; without ids the open ones, with ``closed`` all. Raises :class:`UnknownObject`, and
+    :class:`SchemaMismatch` where the database keeps none."""
+    try:
+        check_schema(using, [Conflict])
+    except SchemaMismatch as error:
+        raise SchemaMismatch(
+            f"The database {using!r} keeps no conflicts: it lacks the table {Conflict._meta.db_table!r}, or columns of "
+            "it. Those with a target that has no tables of gestore_sync are kept at the source: name that one with "
+            f"--database. Let this one keep them from now on: manage.py migrate gestore_sync --database {using}"
+        ) from error
     rows = get_queryset(Conflict, using).order_by("pk")
     if not ids:
         return list(rows if closed else rows.filter(taken=""))

@@ -591,6 +591,25 @@ def test_a_target_that_somebody_has_locked_is_an_error(site: Path) -> None:
     assert remote(site) == before
 
 
+@pytest.mark.parametrize("side", ["default", "remote"])
+def test_a_database_that_is_away_or_locked_is_told_with_a_plan_as_with_a_root(site: Path, side: str) -> None:
+    root, plan = ("--root", "campus.Organization.1"), ("--apply", str(site / "plan.jsonl"))
+    away = f"DATABASES['{side}']['NAME'] = '/nowhere/at/all.sqlite3'"
+    soon = f"DATABASES['{side}']['OPTIONS'] = {{'timeout': 0.1}}"
+    locked = site / f"campus_{'local' if side == 'default' else 'remote'}.sqlite3"
+    manage(site, "synchronize", *root, "--plan", plan[1])
+
+    gone = [manage(site, "synchronize", *asked, settings=away) for asked in (plan, root)]
+    with closing(sqlite3.connect(locked, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        waited = [manage(site, "synchronize", *asked, settings=soon) for asked in (plan, root)]
+
+    for done in gone:
+        assert_error(done, f"The database '{side}' cannot be reached", "run again")
+    for done in waited:
+        assert_error(done, "database is locked", "run again")
+
+
 def test_one_file_by_two_names_is_an_error(site: Path) -> None:
     (site / "other.sqlite3").symlink_to(site / "campus_local.sqlite3")
     before = (site / "campus_local.sqlite3").read_bytes()

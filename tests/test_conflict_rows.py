@@ -683,6 +683,18 @@ def test_a_mistake_is_told_without_a_traceback(arguments: list[str], told: str) 
     assert told in json.loads(output)["error"]
 
 
+@pytest.mark.parametrize("arguments", [[], ["--all"], ["1"], ["1", "--take", "local"]], ids=str)
+@pytest.mark.parametrize("pair", pairings("sqlite-sqlite"), indirect=True)
+def test_of_a_database_that_keeps_no_conflicts_it_is_told_where_they_are(watch: Watch, arguments: list[str]) -> None:
+    with without_our_tables(watch.target):
+        _, error = call(*arguments, "--database", watch.target)
+
+    assert f"The database {watch.target!r} keeps no conflicts" in error
+    assert "kept at the source: name that one with --database" in error
+    assert f"migrate gestore_sync --database {watch.target}" in error
+    assert "--ignore" not in error
+
+
 def test_there_are_two_sides(watch: Watch, depot: Depot) -> None:
     with pytest.raises(WrongSetting, match="'newer'"):
         resolve(watch, dispute(watch, depot, "local"), "newer")

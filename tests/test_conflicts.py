@@ -113,6 +113,24 @@ def test_a_part_that_moved_on_the_target_alone_stays_where_it_is(watch: Watch, d
     assert watch.on_target(Parcel).get(number="one").depot_id == elsewhere.pk
 
 
+# Links
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_link_to_what_is_new_is_told_by_the_key_of_the_source(watch: Watch, depot: Depot, policy: str) -> None:
+    mine, theirs = make(Brand, watch.source, name="mine"), make(Brand, watch.target, name="theirs")
+    change_source(watch, brand=mine)
+    change_target(watch, brand=theirs)
+
+    for options in ({"dry_run": True}, {}):
+        try:
+            report = watch.synchronize(depot, on_conflict=policy, **options)
+        except UnresolvedConflicts as error:
+            report = error.report
+        ((_, fields, _),) = resolutions(report)
+        assert fields == {"brand": [mine.pk, theirs.pk]}
+
+
 # Both sides changed the same
 
 

@@ -5,9 +5,12 @@ The idea is Sentry's: a list that has to be complete, so that what is new fails 
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import django.contrib.postgres.fields
@@ -19,6 +22,7 @@ from django.db import models
 
 TESTS = Path(__file__).resolve().parent
 PUSHED = ("kinds", "pgkinds", "naturals", "trees", "policies", "logged", "campus")
+MODULES = ("tests.", "testproject.")
 DJANGO = ("django.db.models.", "django.contrib.postgres.", "django.contrib.contenttypes.")
 
 LEFT_OUT = {
@@ -39,23 +43,87 @@ LEFT_OUT = {
 }
 
 
-def is_named_in_tests() -> Callable[[type[models.Model]], bool]:
-    """Return what says whether the name of a model is in a module of tests."""
-    text = "\n".join(path.read_text() for path in TESTS.glob("test_*.py") if path.name != Path(__file__).name)
-    names = set(re.findall(r"\w+", text))
-    return lambda model: model.__name__ in names
+class Uses(ast.NodeVisitor):
+    """Finds the models that code uses by names which it has imported from where they are; hints are no use."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, Any] = {}
+        self.found: set[type[models.Model]] = set()
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        if node.module is None or not node.module.startswith(MODULES):
+            return
+        module = import_module(node.module)
+        for alias in node.names:
+            self._names[alias.asname or alias.name] = getattr(module, alias.name, None)
+
+    def visit_Name(self, node: ast.Name) -> None:
+        self._add(self._names.get(node.id))
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        module = self._names.get(node.value.id) if isinstance(node.value, ast.Name) else None
+        if isinstance(module, ModuleType):
+            self._add(getattr(module, node.attr, None))
+        self.generic_visit(node)
+
+    def visit_arg(self, node: ast.arg) -> None:
+        """What is said of an argument is a hint."""
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        if node.value is not None:
+            self.visit(node.value)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        for part in (*node.decorator_list, node.args, *node.body):
+            self.visit(part)
+
+    def _add(self, found: Any) -> None:
+        if isinstance(found, type) and issubclass(found, models.Model):
+            self.found.add(found)
+
+
+def find_used(*sources: str) -> set[type[models.Model]]:
+    """Return the models of the test apps that these modules use."""
+    found = set()
+    for source in sources:
+        uses = Uses()
+        uses.visit(ast.parse(source))
+        found |= uses.found
+    return found
 
 
 @pytest.fixture(scope="module")
 def tested() -> list[type[models.Model]]:
-    """The models of the test apps that tests name, and the automatic tables of their many-to-many fields."""
-    is_named = is_named_in_tests()
+    """The models of the test apps that tests use, and the automatic tables of their many-to-many fields."""
+    used = find_used(*(path.read_text() for path in TESTS.glob("test_*.py")))
     return [
         model
         for label in PUSHED
         for model in apps.get_app_config(label).get_models(include_auto_created=True)
-        if is_named(model._meta.auto_created or model)
+        if (model._meta.auto_created or model) in used
     ]
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("from tests.kinds.models import Person\nmake(Person)", ["kinds.Person"]),
+        ("from tests.kinds.models import Person as Human\nmake(Human)", ["kinds.Person"]),
+        ("from tests.kinds import models as kinds\nmake(kinds.Person)", ["kinds.Person"]),
+        ("from testproject.campus.models import Person\nmake(Person)", ["campus.Person"]),
+        ("from tests.kinds.models import Person\ndef test(to=Person): pass", ["kinds.Person"]),
+        ("from tests.kinds.models import Person", []),
+        ("from tests.kinds import models as kinds", []),
+        ('from tests.kinds.models import Person\n"""Person"""', []),
+        ("from tests.kinds.models import Person\ndef test(person: Person) -> Person: pass", []),
+        ("from tests.kinds.models import Person\nfound: Person = None", []),
+        ("from tests.kinds.models import Person\nmake(Human)", []),
+        ("from elsewhere import Person\nmake(Person)", []),
+        ("make(Person)", []),
+    ],
+)
+def test_a_model_is_used_where_the_name_from_its_own_module_is(code: str, names: list[str]) -> None:
+    assert [model._meta.label for model in find_used(code)] == names
 
 
 def iter_subclasses(cls: type) -> Iterator[type]:

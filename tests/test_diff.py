@@ -15,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 
 from gestore_sync import api, differing
 from gestore_sync.exceptions import UnknownObject
+from gestore_sync.progress import Progress
 from tests.conftest import Pair
 from tests.kinds.making import make
 from tests.policies.models import Article, Colour, Depot, Parcel
@@ -159,6 +160,61 @@ def test_queries_do_not_grow_with_objects(watch: Watch, depot: Depot) -> None:
 def test_a_comparison_of_nothing_is_refused(diff: Diff, roots: list[str]) -> None:
     with pytest.raises(UnknownObject):
         diff(*roots)
+
+
+# Both sides are live
+
+
+class Meanwhile(Progress):
+    """Does something each time that a comparison begins to compare."""
+
+    def __init__(self, *steps: Callable[[], Any]) -> None:
+        self.steps = list(steps)
+        self.looks = 0
+
+    def start(self, phase: str, total: int | None = None) -> None:
+        if phase == "comparing":
+            self.looks += 1
+            if self.steps:
+                self.steps.pop(0)()
+
+
+@pytest.mark.parametrize("pair", pairings("sqlite-sqlite", "postgresql-sqlite"), indirect=True)
+def test_only_what_differs_at_both_looks_is_told(watch: Watch, depot: Depot) -> None:
+    """A row that was late is no difference, nor is one that has changed since; what stays is one."""
+    late, stays, changed = (make(Parcel, watch.source, depot=depot, number=f"{number}") for number in range(3))
+    watch.push(depot)
+    there = {number: watch.on_target(Parcel).filter(number=f"{number}") for number in range(3)}
+    for number in (0, 1):
+        there[number].update(text="old")
+    extra = make(Parcel, watch.target, depot=watch.on_target(Depot).get(name="ours"), text="goes")
+    missing = make(Parcel, watch.source, depot=depot, number="comes")
+    gone = make(Parcel, watch.source, depot=depot, number="goes")
+
+    def arrive() -> None:
+        there[0].update(text=late.text)
+        there[2].update(text="new")
+        watch.on_target(Parcel).filter(pk=extra.pk).delete()
+        watch.on_source(Parcel).filter(pk=gone.pk).delete()
+
+    meanwhile = Meanwhile(lambda: None, arrive)
+    found = api.diff_objects(depot, source=watch.source, remote=watch.target, progress=meanwhile)
+
+    assert meanwhile.looks == 2
+    assert there[2].get().text == "new" != changed.text
+    assert names(found.different) == [f"policies.Parcel.{stays.pk}"]
+    assert names(found.missing) == [f"policies.Parcel.{missing.pk}"]
+    assert found.extra == []
+    assert found.message == "2 objects differ."
+
+
+@pytest.mark.parametrize("pair", pairings("sqlite-sqlite", "postgresql-sqlite"), indirect=True)
+def test_what_does_not_differ_is_looked_at_once(watch: Watch, depot: Depot) -> None:
+    meanwhile = Meanwhile(lambda: None, lambda: watch.on_target(Parcel).update(text="new"))
+
+    found = api.diff_objects(depot, source=watch.source, remote=watch.target, progress=meanwhile)
+
+    assert (meanwhile.looks, found.get_all()) == (1, [])
 
 
 # The command

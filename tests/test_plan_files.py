@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -713,6 +715,46 @@ def test_a_file_that_is_not_as_it_was_written_is_refused(
     with pytest.raises(PlanError, match=said):
         plans.push(apply=str(plans.path))
     assert not plans.on_target(Parcel).filter(text="new").exists()
+
+
+# Files that can be read only once
+
+
+def pipe(text: str) -> int:
+    """Return the end to read of a pipe that has this text."""
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        with os.fdopen(writing, "w") as file:
+            file.write(text)
+
+    threading.Thread(target=write).start()
+    return reading
+
+
+@pytest.mark.parametrize("case", ["whole", "outdated", "a line twice"])
+@pytest.mark.parametrize("pair", pairings("sqlite-sqlite"), indirect=True)
+def test_a_plan_from_a_pipe_is_applied_or_refused_as_that_of_a_file(plans: Plans, depot: Depot, case: str) -> None:
+    plans.on_source(Article).update(title="new")
+    (line,) = plans.write(depot)
+    text = plans.path.read_text()
+    article = f"policies.Article.{line['pk']} (update)"
+    if case == "outdated":
+        plans.on_source(Article).update(title="old")
+    if case == "a line twice":
+        text += text.splitlines(keepends=True)[1]
+    reading = pipe(text)
+    location = f"/dev/fd/{reading}"
+
+    try:
+        if case == "whole":
+            assert plans.push(apply=location).updated == {"policies.Article": 1}
+        else:
+            error = plans.refuse(apply=location)
+            assert isinstance(error, PlanOutdated if case == "outdated" else PlanError)
+            assert article in str(error)
+    finally:
+        os.close(reading)
 
 
 @one

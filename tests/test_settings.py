@@ -15,6 +15,7 @@ from django.test import override_settings
 from gestore_sync import api
 from gestore_sync.conf import OPTIONS, find_remote, get_option, get_signal_mode
 from gestore_sync.exceptions import WrongDatabase, WrongSetting
+from gestore_sync.policies import get_policies
 from testproject.campus.models import Tag
 
 WRONG_VALUES: dict[str, list[Any]] = {
@@ -165,6 +166,43 @@ def test_a_name_that_stands_for_nothing_is_an_error_that_names_it(key: str, valu
     assert key in error.msg
     assert named in error.msg
     assert error.hint
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("policies.parcel", "policies.Parcel"),
+        ("policies.Parcel.text", "policies.PARCEL.text"),
+        ("policies.Remark.subject", "policies.Remark.object_id"),
+        ("policies.Remark.content_type", "policies.remark.object_id"),
+    ],
+)
+def test_two_rules_for_one_thing_that_say_otherwise_are_an_error_that_names_both(one: str, other: str) -> None:
+    with override_settings(GESTORE_SYNC={"CONFLICTS": {one: "local", "*": "fail", other: "remote"}}):
+        (error,) = find_errors()
+        with pytest.raises(WrongSetting, match="two rules for one thing"):
+            get_policies()
+
+    assert error.id == "gestore_sync.E003"
+    assert error.is_serious()
+    assert f"{one!r} says 'local', and {other!r} says 'remote'" in error.msg
+    assert error.hint == f"Keep one of {one!r} and {other!r}."
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"policies.parcel": "local", "policies.Parcel": "local"},
+        {"policies.Remark.subject": "remote", "policies.Remark.object_id": "remote"},
+        {"policies.Parcel": "local", "policies.Parcel.text": "remote", "*": "fail"},
+        {"policies.Vehicle": "local", "policies.Truck": "remote"},
+    ],
+    ids=str,
+)
+def test_rules_that_agree_or_are_about_other_things_are_no_error(rules: dict[str, str]) -> None:
+    with override_settings(GESTORE_SYNC={"CONFLICTS": rules}):
+        assert find_errors() == []
+        assert get_policies().default == rules.get("*", "newer")
 
 
 def test_each_mistake_is_told() -> None:
