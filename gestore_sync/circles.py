@@ -10,9 +10,11 @@ from typing import Any
 
 from django.db.models import Model
 
+from gestore_sync.digests import get_name_code, split_digests
 from gestore_sync.exceptions import PlanError
 from gestore_sync.layouts import Layout
 from gestore_sync.links import TREE, Link
+from gestore_sync.mappings import MappingStore
 from gestore_sync.plan import Plan, Update
 from gestore_sync.reading import iter_rows
 from gestore_sync.refs import NEW, UNKNOWN, Key, Ref
@@ -32,13 +34,18 @@ def find_circles(
     target: str,
     counterparts: Counterparts,
     get_layout: Callable[[type[Model]], Layout],
+    store: MappingStore | None = None,
 ) -> Iterator[Found]:
-    """The objects whose links to their own model would make a circle that no side has."""
+    """The objects whose links to their own model would make a circle that no side has.
+
+    With ``store`` only where the target has moved a row of the circle, too: what the source moved, and did not send,
+    comes with a later push.
+    """
     for model in plan.models:
         if plan.report.updated[model._meta.label]:
             layout = get_layout(model)
             for number, link in iter_self_links(layout):
-                yield from Circles(plan, subgraph.source, target, counterparts, layout, number, link).find()
+                yield from Circles(plan, subgraph.source, target, counterparts, layout, number, link, store).find()
 
 
 def refuse_circles(
@@ -80,12 +87,15 @@ class Circles:
         layout: Layout,
         number: int,
         link: Link,
+        store: MappingStore | None,
     ) -> None:
         self._source = source
         self._target = target
         self._counterparts = counterparts
         self._layout = layout
+        self._number = number
         self._link = link
+        self._store = store
         self._name = layout.names[number]
         self._keys: dict[Node, Key] = {}
         self._above: dict[Node, Node | None] = {}
@@ -110,7 +120,7 @@ class Circles:
                 node = self._above.get(node)
             if node in path:
                 circle = path[path.index(node) :]
-                if not self._is_at_source(circle):
+                if not self._is_at_source(circle) and not self._is_as_left(circle):
                     yield self._describe(circle)
 
     def _climb(self) -> None:
@@ -149,6 +159,23 @@ class Circles:
         mine = self._read(self._source, keys.values())
         return keys.keys() == staying and all(
             self._find_node(mine.get(key)) == self._above[True, found] for found, key in keys.items()
+        )
+
+    def _is_as_left(self, circle: list[Node]) -> bool:
+        """Whether the target has moved no row of the circle since we were last in step with it."""
+        staying = {
+            key: self._above[True, key] for is_there, key in circle if is_there and (True, key) not in self._keys
+        }
+        if self._store is None:
+            return False
+        sent = self._store.find_sources(self._layout.model, staying)
+        digest, code = self._layout.digesters[self._number], get_name_code(self._name)
+        return all(
+            any(
+                code + split_digests(one.digests).get(code, b"") == digest(above and above[1])
+                for one in sent.get(key, ())
+            )
+            for key, above in staying.items()
         )
 
     def _describe(self, circle: list[Node]) -> Found:

@@ -119,7 +119,8 @@ class Planner:
         self.progress.start("comparing", self.subgraph.count())
         for model in order:
             self._plan_model(model)
-        for found in find_circles(self.plan, self.subgraph, self.target, self.counterparts, self.get_layout):
+        places = (self.subgraph, self.target, self.counterparts, self.get_layout)
+        for found in find_circles(self.plan, *places, self.store):
             self._add_conflict(*found)
         removals = self.removals = Removals(
             self.subgraph, self.target, self.store, self.counterparts, self.get_layout, self.on_conflict, self._times
