@@ -55,6 +55,7 @@ def compare_with_expected(courier: Courier, expected: State) -> None:
     ending=st.sampled_from(FORMATS),
     is_empty=st.booleans(),
 )
+@example(seed=11_280_970, batch_size=1, ending=".json.gz", is_empty=True)
 @example(seed=277, batch_size=10_000, ending=".json.gz", is_empty=True)
 def test_any_graph_arrives_as_it_is_and_follows_its_changes(
     pair: Pair, tmp_path: Path, seed: int, batch_size: int, ending: str, is_empty: bool
