@@ -120,7 +120,7 @@ def test_objects_of_some_schemas_arrive_by_bundle_as_they_are(tmp_path: Path, pa
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("pair", pairings(*CROSSED, "sqlite-sqlite", "postgresql-postgresql"))
-@some(30)
+@some(20)
 @given(**BUNDLES)
 def test_objects_of_any_schema_arrive_by_bundle_as_they_are(tmp_path: Path, pair: Pair, **drawn: Any) -> None:
     ship(pair, tmp_path, **drawn)

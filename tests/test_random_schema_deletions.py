@@ -139,7 +139,7 @@ def test_what_belongs_to_objects_of_some_schemas_goes_with_them_and_comes_back(
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("using", on_each())
-@some(60)
+@some(40)
 @given(**DELETIONS)
 def test_what_belongs_to_objects_of_any_schema_goes_with_them_and_comes_back(
     tmp_path: Path, using: str, **drawn: Any

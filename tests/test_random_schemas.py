@@ -208,7 +208,7 @@ def test_objects_of_some_schemas_arrive_as_they_are_and_follow_their_changes(
 @pytest.mark.heavy
 @PAIRS
 @pytest.mark.django_db(databases=DATABASES)
-@some(60)
+@some(40)
 @given(**SCHEMAS)
 def test_objects_of_any_schema_arrive_as_they_are_and_follow_their_changes(
     pair: Pair, schema: Schema, seed: int, most: int, options: dict[str, Any]
