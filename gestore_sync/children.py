@@ -33,7 +33,7 @@ def iter_children(policies: Policies, model: type[Model]) -> Iterator[tuple[type
     named = [
         (child, find_path(child, model))
         for child in apps.get_models()
-        if model in child._meta.all_parents and not child._meta.proxy and policies.names(child)
+        if policies.names(child) and model in child._meta.all_parents and not child._meta.proxy
     ]
     yield from sorted(named, key=lambda item: (item[1].count("__"), item[0]._meta.label))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db.models import Model
 
-from gestore_sync.digests import get_name_code, split_digests
+from gestore_sync.digests import find_changed
 from gestore_sync.exceptions import PlanError
 from gestore_sync.layouts import Layout
 from gestore_sync.links import TREE, Link
@@ -48,15 +48,9 @@ def find_circles(
                 yield from Circles(plan, subgraph.source, target, counterparts, layout, number, link, store).find()
 
 
-def refuse_circles(
-    plan: Plan,
-    subgraph: Subgraph,
-    target: str,
-    counterparts: Counterparts,
-    get_layout: Callable[[type[Model]], Layout],
-) -> None:
+def refuse_circles(found: Iterable[Found]) -> None:
     """Raise :class:`PlanError` where what a person left of a plan makes a circle."""
-    for ref, _, fields in find_circles(plan, subgraph, target, counterparts, get_layout):
+    for ref, _, fields in found:
         ((name, (above, _)),) = fields.items()
         raise PlanError(
             f"{ref} would stand below itself: its {name} is to be {Ref(ref.model, above)} of the target, and the line "
@@ -169,13 +163,10 @@ class Circles:
         if self._store is None:
             return False
         sent = self._store.find_sources(self._layout.model, staying)
-        digest, code = self._layout.digesters[self._number], get_name_code(self._name)
+        values = {key: self._layout.normalize(self._number, above and above[1]) for key, above in staying.items()}
         return all(
-            any(
-                code + split_digests(one.digests).get(code, b"") == digest(above and above[1])
-                for one in sent.get(key, ())
-            )
-            for key, above in staying.items()
+            any(find_changed(one.digests, [self._name], [value]) == set() for one in sent.get(key, ()))
+            for key, value in values.items()
         )
 
     def _describe(self, circle: list[Node]) -> Found:

@@ -88,13 +88,11 @@ class SyncRun(models.Model):
         return f"{', '.join(self.roots) or self.remote} {started:%Y-%m-%d %H:%M}"
 
 
-class IdMapping(models.Model):
-    """The counterpart of one object of an origin, and what was last left there.
+class ObjectOfOrigin(models.Model):
+    """What is kept of one object of an origin and the row that is its counterpart.
 
-    ``remote`` is empty where the mapping is kept in the target itself, and its alias where the target has no tables
-    of ours and the mapping is kept at the source. ``created``: we put the row there. ``digests``: what the fields held
-    when both sides were last in step, see :mod:`gestore_sync.digests`. ``serial``: of two mappings of one pair of rows,
-    one for each direction, the greater one was written later (a Lamport clock).
+    ``remote`` is empty where it is kept in the target itself, and its alias where the target has no tables of ours and
+    it is kept at the source.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -103,6 +101,19 @@ class IdMapping(models.Model):
     model = models.CharField(_("model"), max_length=200)
     source_pk = models.CharField(_("primary key at the origin"), max_length=KEY_LENGTH)
     target_pk = models.CharField(_("primary key here"), max_length=KEY_LENGTH)
+
+    class Meta:
+        abstract = True
+
+
+class IdMapping(ObjectOfOrigin):
+    """The counterpart of one object of an origin, and what was last left there.
+
+    ``created``: we put the row there. ``digests``: what the fields held when both sides were last in step, see
+    :mod:`gestore_sync.digests`. ``serial``: of two mappings of one pair of rows, one for each direction, the greater
+    one was written later (a Lamport clock).
+    """
+
     created = models.BooleanField(_("created by a run"), default=False)
     digests = models.BinaryField(_("digests"), default=b"")
     serial = models.PositiveIntegerField(_("serial"), default=0)
@@ -119,21 +130,14 @@ class IdMapping(models.Model):
         return f"{self.model} {self.source_pk} → {self.target_pk}"
 
 
-class Conflict(models.Model):
+class Conflict(ObjectOfOrigin):
     """Values of one object that a run gave up, because both sides had changed them, with those that stand instead.
 
-    Written in the transaction of the rows. ``origin``, ``remote``: as of an id mapping. ``source_pk``, ``target_pk``:
-    the object as its origin names it, and the row. ``fields``: JSON, see :mod:`gestore_sync.lostvalues`.
+    Written in the transaction of the rows. ``fields``: JSON, see :mod:`gestore_sync.lostvalues`.
     ``resolved``: which side the run decided for; ``run``: the run's identity. ``taken``: which side a person decided
     for; empty while nobody has.
     """
 
-    id = models.BigAutoField(primary_key=True)
-    origin = models.ForeignKey(Origin, models.CASCADE, verbose_name=_("origin"), db_index=False)
-    remote = models.CharField(_("remote"), max_length=64, blank=True)
-    model = models.CharField(_("model"), max_length=200)
-    source_pk = models.CharField(_("primary key at the origin"), max_length=KEY_LENGTH)
-    target_pk = models.CharField(_("primary key here"), max_length=KEY_LENGTH)
     fields = models.TextField(_("values"))
     resolved = models.CharField(_("resolved"), max_length=6, choices=RESOLUTIONS)
     run = models.UUIDField(_("run"))

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db.models import Model
 
-from gestore_sync.circles import refuse_circles
+from gestore_sync.circles import find_circles, refuse_circles
 from gestore_sync.exceptions import PlanError
 from gestore_sync.layouts import Layout
 from gestore_sync.needs import iter_targets
@@ -68,7 +68,6 @@ class Narrowing:
         self._planner = planner
         self._plan = planner.plan
         self._left = left
-        self._source = planner.source
         self._graph = planner.subgraph.graph
         self._counterparts = planner.counterparts
         self._models = {model._meta.label: model for model in self._graph.models}
@@ -85,7 +84,8 @@ class Narrowing:
         self._count()
         self._filter()
         planner = self._planner
-        refuse_circles(self._plan, planner.subgraph, planner.target, self._counterparts, planner.get_layout)
+        places = (planner.subgraph, planner.target, self._counterparts, planner.get_layout)
+        refuse_circles(find_circles(self._plan, *places))
 
     def _refuse(self, ref: Ref, needs: str, other: Ref, *, there: bool = False) -> PlanError:
         on = " of the target" if there else ""
@@ -131,7 +131,7 @@ class Narrowing:
         if column is not None and column.part is not None and column.link is not None:
             key = tuple(row[at] for at in column.parts_at)
             return Ref(column.link.target, key) if column.link.target is not None else None
-        return layout.find_linked(row, number, self._source)
+        return layout.find_linked(row, number, self._planner.source)
 
     def _check_parent(self, ref: Ref, parent: Ref) -> None:
         """An object in several tables is created whole, or not at all."""

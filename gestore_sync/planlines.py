@@ -109,13 +109,15 @@ class Lines:
         }
         return Line(kind, model, key, target, name, document)
 
+    def _name(self, model: type[Model], keys: Sequence[Key]) -> dict[Key, Any]:
+        """The natural keys of objects of the source."""
+        return find_natural_keys(model, self._subgraph.graph, self._planner.source, keys)
+
     # What is written
 
     def _iter_created(self, model: type[Model], operation: Create) -> Iterator[Line]:
         layout = self._planner.get_layout(model)
-        natural_keys = find_natural_keys(
-            model, self._subgraph.graph, self._planner.source, [row[0] for row in operation.rows]
-        )
+        natural_keys = self._name(model, [row[0] for row in operation.rows])
         for row in operation.rows:
             mine = self._translate(layout, row)
             yield self._make(
@@ -130,9 +132,7 @@ class Lines:
 
     def _iter_updated(self, model: type[Model], operation: Update) -> Iterator[Line]:
         layout = self._planner.get_layout(model)
-        natural_keys = find_natural_keys(
-            model, self._subgraph.graph, self._planner.source, [made.row[0] for made in operation.rows]
-        )
+        natural_keys = self._name(model, [made.row[0] for made in operation.rows])
         found = layout.read(self._planner.target, [made.target for made in operation.rows], extras=False)
         theirs = {row[0]: layout.get_values(row) for row in found}
         for made in operation.rows:
@@ -158,9 +158,7 @@ class Lines:
         )
 
     def _iter_noted(self, model: type[Model], operation: Note) -> Iterator[Line]:
-        natural_keys = find_natural_keys(
-            model, self._subgraph.graph, self._planner.source, [row[0] for row in operation.rows]
-        )
+        natural_keys = self._name(model, [row[0] for row in operation.rows])
         for key, target, created, digests in operation.rows:
             way = self._counterparts.get_way(model, key)
             content = [created, digests]
@@ -171,9 +169,7 @@ class Lines:
     def _iter_kept(self, model: type[Model], operation: Keep) -> Iterator[Line]:
         """Values that lose a conflict, which are kept for a person to look at."""
         layout = self._planner.get_layout(model)
-        natural_keys = find_natural_keys(
-            model, self._subgraph.graph, self._planner.source, [given.row[0] for given in operation.rows]
-        )
+        natural_keys = self._name(model, [given.row[0] for given in operation.rows])
         for given in operation.rows:
             mine = self._translate(layout, given.row)
             yield self._make(
@@ -190,7 +186,7 @@ class Lines:
             )
 
     def _iter_placed(self, model: type[Model], keys: Sequence[Key]) -> Iterator[Line]:
-        natural_keys = find_natural_keys(model, self._subgraph.graph, self._planner.source, keys)
+        natural_keys = self._name(model, keys)
         for key in keys:
             before = self._find_place(model, key)
             yield self._make(
@@ -199,7 +195,7 @@ class Lines:
                 self._counterparts.get(model, key),
                 natural_keys=natural_keys,
                 reason=self._counterparts.get_way(model, key),
-                fields={"after": [None if other is None else other for other in before]},
+                fields={"after": list(before)},
                 content=before,
             )
 

@@ -38,10 +38,7 @@ class Rows:
         def write() -> None:
             self._attempts.write(model, keys, rows, lambda some: self._writer.insert(model, fields, some))
 
-        if get_signal_mode(model._meta.label) == "save":
-            self._each(model, keys, make(), create)
-        else:
-            self._sender.around_save(model, make, write, created=True)
+        self._write(model, keys, make, write, created=True)
 
     def update(
         self, model: type[Model], keys: list[Key], fields: list[AnyField], rows: list[tuple[Key, list[Any]]]
@@ -56,10 +53,22 @@ class Rows:
         def write() -> None:
             self._attempts.write(model, keys, rows, lambda some: self._writer.update(model, fields, some))
 
+        self._write(model, keys, make, write, created=False)
+
+    def _write(
+        self,
+        model: type[Model],
+        keys: Sequence[Key],
+        make: Callable[[], list[Model]],
+        write: Callable[[], None],
+        *,
+        created: bool,
+    ) -> None:
+        """Write a batch in bulk with its signals, or save its instances one by one where the settings want that."""
         if get_signal_mode(model._meta.label) == "save":
-            self._each(model, keys, make(), change)
+            self._each(model, keys, make(), create if created else change)
         else:
-            self._sender.around_save(model, make, write, created=False)
+            self._sender.around_save(model, make, write, created=created)
 
     def _each(
         self,

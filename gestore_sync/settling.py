@@ -95,10 +95,11 @@ class Settling:
         target = row.remote or self.using
         dispute = Dispute(row, self._get_graph(target), self.side)
         here = dispute.read()
+        mapping = self._find_mapping(dispute)
         if dispute.losing:
-            self._restore(dispute, here)
+            self._restore(dispute, mapping, here)
         if here is not None:
-            self._note(dispute, here)
+            self._note(dispute, mapping, here)
         row.taken, row.taken_date = self.side, now()
         fields = [get_field(Conflict, name) for name in ("taken", "taken_date")]
         get_writer(self.using).update(Conflict, fields, [(row.pk, [row.taken, row.taken_date])])
@@ -110,11 +111,10 @@ class Settling:
         found: IdMapping | None = of_model.filter(source_pk=dump_key(load_pk(model, row.source_pk))).first()
         return found
 
-    def _restore(self, dispute: Dispute, here: list[Any] | None) -> None:
+    def _restore(self, dispute: Dispute, mapping: IdMapping | None, here: list[Any] | None) -> None:
         """Write the losing values to the row, if that still has those that won."""
         if here is None:
             raise dispute.refuse("does not exist any more")
-        mapping = self._find_mapping(dispute)
         if mapping is not None and mapping.target_pk != dump_key(dispute.key):
             raise dispute.refuse("is another object by now")
         after = dispute.make_restored(here)
@@ -128,9 +128,9 @@ class Settling:
         log = DeletionLog(target, Doomed())
         log.write(log.make_changes(layout.model, [dispute.key]))
 
-    def _note(self, dispute: Dispute, here: Sequence[Any]) -> None:
+    def _note(self, dispute: Dispute, mapping: IdMapping | None, here: Sequence[Any]) -> None:
         """Let the next run know what the source had when it was answered, so that it is no news again."""
-        mapping, layout = self._find_mapping(dispute), dispute.layout
+        layout = dispute.layout
         if mapping is None or mapping.target_pk != dump_key(dispute.key):
             return
         known = split_digests(bytes(mapping.digests))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,15 @@ def _pairs(**marker: Any) -> list[Any]:
 def pair(request: pytest.FixtureRequest) -> Pair:
     """Each pairing of database kinds in turn; what the test writes is rolled back."""
     return request.param
+
+
+@pytest.fixture
+def watch(pair: Pair) -> Iterator[Any]:
+    """Pushes between the databases of ``pair`` whose report is compared with what has happened."""
+    from tests.policies.watching import watched
+
+    with watched(pair) as watch:
+        yield watch
 
 
 @pytest.fixture(params=_pairs(transaction=True))

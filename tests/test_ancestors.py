@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +31,9 @@ from tests.policies.models import (
     Vehicle,
     Worker,
 )
-from tests.policies.watching import CROSSED, Watch, pairings, watched
+from tests.policies.watching import CROSSED, Watch, paired, pairings
 
-
-@pytest.fixture(params=pairings(*CROSSED))
-def pair(request: pytest.FixtureRequest) -> Pair:
-    return request.param
-
-
-@pytest.fixture
-def watch(pair: Pair) -> Iterator[Watch]:
-    with watched(pair) as watch:
-        yield watch
+pair = paired(*CROSSED)
 
 
 def test_what_a_column_says_is_never_executed(watch: Watch, tmp_path: Path) -> None:

@@ -33,21 +33,12 @@ from tests.kinds.making import make, make_many
 from tests.kinds.models import Asset, Currency, Page, Shop, Slot, Values
 from tests.pgkinds.models import Crate
 from tests.policies.models import Article, Depot, Parcel, Scan, Shift, Worker
-from tests.policies.watching import CROSSED, Watch, execute, pairings, refuse_text, watched
+from tests.policies.watching import CROSSED, Watch, execute, paired, pairings, refuse_text, watched
 
 ONE = pairings("sqlite-postgresql")
 LIVE_TO_POSTGRESQL = pairings("sqlite-postgresql", "postgresql-postgresql", live=True)
 
-
-@pytest.fixture(params=pairings(*CROSSED))
-def pair(request: pytest.FixtureRequest) -> Pair:
-    return request.param
-
-
-@pytest.fixture
-def watch(pair: Pair) -> Iterator[Watch]:
-    with watched(pair) as watch:
-        yield watch
+pair = paired(*CROSSED)
 
 
 def push(root: Any, pair: Pair, **options: Any) -> api.Report:

@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -19,25 +18,15 @@ from django.db import connections, models
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
-from tests.conftest import Pair
 from tests.kinds.making import make, make_many
 from tests.policies.models import Article, Brand, Claim, Colour, Depot, Parcel, Scan, Shift, Worker
-from tests.policies.watching import CROSSED, Watch, execute, pairings, read_only, refuse_text, unread, watched
+from tests.policies.watching import CROSSED, Watch, execute, paired, pairings, read_only, refuse_text, unread
 
 ROOT = Path(__file__).resolve().parent.parent
 COUNTS = ("created", "updated", "unchanged", "matched", "deleted", "skipped")
 ONE = pairings("sqlite-postgresql")
 
-
-@pytest.fixture(params=pairings(*CROSSED))
-def pair(request: pytest.FixtureRequest) -> Pair:
-    return request.param
-
-
-@pytest.fixture
-def watch(pair: Pair) -> Iterator[Watch]:
-    with watched(pair) as watch:
-        yield watch
+pair = paired(*CROSSED)
 
 
 @pytest.fixture

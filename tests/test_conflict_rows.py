@@ -24,33 +24,20 @@ from gestore_sync.exceptions import NotRestored, UnresolvedConflicts, WrongSetti
 from gestore_sync.lostvalues import load_lost
 from gestore_sync.models import ChangeLog, Conflict, IdMapping, SyncRun
 from gestore_sync.policies import get_policies
-from tests.conftest import Pair
 from tests.kinds.making import make, make_many
 from tests.kinds.models import Values
 from tests.logged.sites import undone
+from tests.policies.disputing import arrived, change_source, change_target, push_parcel
 from tests.policies.models import Area, Brand, Depot, Parcel, Remark, Truck, Van, Vehicle
-from tests.policies.watching import CROSSED, Watch, execute, pairings, watched
+from tests.policies.watching import CROSSED, Watch, execute, paired, pairings, watched
 
-
-@pytest.fixture(params=pairings(*CROSSED))
-def pair(request: pytest.FixtureRequest) -> Pair:
-    return request.param
-
-
-@pytest.fixture
-def watch(pair: Pair) -> Iterator[Watch]:
-    with watched(pair) as watch:
-        yield watch
+pair = paired(*CROSSED)
 
 
 @pytest.fixture
 def depot(watch: Watch) -> Depot:
     """A depot with one parcel, that was pushed to a target where other numbers are taken."""
-    make(Parcel, watch.target)
-    depot = make(Depot, watch.source, name="ours")
-    make(Parcel, watch.source, depot=depot, number="one", text="first", weight=1)
-    watch.push(depot)
-    return depot
+    return push_parcel(watch)
 
 
 def policies(**rules: str) -> override_settings:
@@ -58,18 +45,6 @@ def policies(**rules: str) -> override_settings:
     return override_settings(
         GESTORE_SYNC={"CONFLICTS": {f"policies.Parcel.{name}": policy for name, policy in rules.items()}}
     )
-
-
-def change_source(watch: Watch, **values: Any) -> None:
-    assert watch.on_source(Parcel).filter(number="one").update(**values) == 1
-
-
-def change_target(watch: Watch, **values: Any) -> None:
-    assert watch.on_target(Parcel).filter(number="one").update(**values) == 1
-
-
-def arrived(watch: Watch) -> tuple[str, int]:
-    return watch.on_target(Parcel).values_list("text", "weight").get(number="one")
 
 
 def kept(using: str) -> list[Conflict]:

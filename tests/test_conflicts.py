@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,46 +10,19 @@ from gestore_sync.models import SyncRun
 from tests.conftest import DATABASES, Pair
 from tests.kinds.making import make
 from tests.kinds.pushing import rows
+from tests.policies.disputing import arrived, change_source, change_target, push_parcel
 from tests.policies.models import Area, Brand, Depot, Parcel, Worker
-from tests.policies.watching import CROSSED, Watch, pairings, read_only, watched
+from tests.policies.watching import CROSSED, Watch, paired, read_only
 
 POLICIES = ["newer", "local", "remote", "fail"]
 
-
-@pytest.fixture(params=pairings(*CROSSED))
-def pair(request: pytest.FixtureRequest) -> Pair:
-    return request.param
-
-
-@pytest.fixture
-def watch(pair: Pair) -> Iterator[Watch]:
-    with watched(pair) as watch:
-        yield watch
+pair = paired(*CROSSED)
 
 
 @pytest.fixture
 def depot(watch: Watch) -> Depot:
     """A depot with one parcel, that was pushed to a target where other numbers are taken."""
-    make(Parcel, watch.target)
-    depot = make(Depot, watch.source, name="ours")
-    make(Parcel, watch.source, depot=depot, number="one", text="first", weight=1)
-    watch.push(depot)
-    return depot
-
-
-def change_source(watch: Watch, **values: Any) -> None:
-    """Change the parcel at the source."""
-    assert watch.on_source(Parcel).filter(number="one").update(**values) == 1
-
-
-def change_target(watch: Watch, **values: Any) -> None:
-    """Change the parcel on the target."""
-    assert watch.on_target(Parcel).filter(number="one").update(**values) == 1
-
-
-def arrived(watch: Watch) -> tuple[str, int]:
-    """Return the text and the weight that the parcel has on the target."""
-    return watch.on_target(Parcel).values_list("text", "weight").get(number="one")
+    return push_parcel(watch)
 
 
 def resolutions(report: api.Report | None) -> list[tuple[str, dict[str, list[Any]], str | None]]:

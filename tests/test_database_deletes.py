@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Pair
 from tests.deletions import Ground, on_each, standing_on
 from tests.kinds.making import make
 from tests.policies.docks import KINDS, Yard
-from tests.policies.watching import CROSSED, Watch, pairings, watched
+from tests.policies.watching import CROSSED, Watch, paired
 
 by_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind[0].__name__)
 
@@ -22,15 +21,7 @@ def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
         yield ground
 
 
-@pytest.fixture(params=pairings(*CROSSED))
-def pair(request: pytest.FixtureRequest) -> Pair:
-    return request.param
-
-
-@pytest.fixture
-def watch(pair: Pair) -> Iterator[Watch]:
-    with watched(pair) as watch:
-        yield watch
+pair = paired(*CROSSED)
 
 
 def make_dock(using: str, kind: Any) -> Any:

@@ -25,15 +25,12 @@ from tests.conftest import Pair
 from tests.kinds.making import make, make_many
 from tests.kinds.models import Box, Values
 from tests.policies.models import Area, Article, Brand, Claim, Colour, Depot, Parcel, Scan
-from tests.policies.watching import Watch, pairings, unread, watched
+from tests.policies.watching import Watch, paired, pairings, unread, watched
 
 ROOT = Path(__file__).resolve().parent.parent
 ONE = pairings("sqlite-sqlite")
 
-
-@pytest.fixture(params=pairings("sqlite-sqlite", "postgresql-sqlite"))
-def pair(request: pytest.FixtureRequest) -> Pair:
-    return request.param
+pair = paired("sqlite-sqlite", "postgresql-sqlite")
 
 
 @pytest.fixture

@@ -17,12 +17,9 @@ from tests.conftest import Pair
 from tests.kinds.making import make
 from tests.kinds.models import Values
 from tests.policies.models import Area, Brand, Colour, Depot, Parcel, Worker
-from tests.policies.watching import Watch, pairings, watched
+from tests.policies.watching import Watch, paired, watched
 
-
-@pytest.fixture(params=pairings("sqlite-sqlite", "postgresql-postgresql"))
-def pair(request: pytest.FixtureRequest) -> Pair:
-    return request.param
+pair = paired("sqlite-sqlite", "postgresql-postgresql")
 
 
 @pytest.fixture

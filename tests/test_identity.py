@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,18 +14,9 @@ from gestore_sync.models import Conflict, IdMapping, Origin, SyncRun
 from tests.conftest import DATABASES, Pair
 from tests.kinds.making import make, make_many
 from tests.policies.models import Article, Brand, Colour, Depot, Parcel, Scan, Worker
-from tests.policies.watching import CROSSED, Watch, execute, pairings, refuse_text, watched
+from tests.policies.watching import CROSSED, Watch, execute, paired, refuse_text
 
-
-@pytest.fixture(params=pairings(*CROSSED))
-def pair(request: pytest.FixtureRequest) -> Pair:
-    return request.param
-
-
-@pytest.fixture
-def watch(pair: Pair) -> Iterator[Watch]:
-    with watched(pair) as watch:
-        yield watch
+pair = paired(*CROSSED)
 
 
 @pytest.fixture

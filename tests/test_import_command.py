@@ -20,24 +20,14 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
 from tests.bundling import FORMATS, edit_records, export, find_record, make_document, record, write_document
-from tests.conftest import Pair
 from tests.kinds.making import make
 from tests.policies.models import Brand, Depot, Parcel, Worker
-from tests.policies.watching import Watch, pairings, read_only, unread, watched
+from tests.policies.watching import Watch, paired, pairings, read_only, unread
 
 ROOT = Path(__file__).resolve().parent.parent
 ONE = pairings("sqlite-sqlite")
 
-
-@pytest.fixture(params=pairings("sqlite-sqlite", "sqlite-postgresql"))
-def pair(request: pytest.FixtureRequest) -> Pair:
-    return request.param
-
-
-@pytest.fixture
-def watch(pair: Pair) -> Iterator[Watch]:
-    with watched(pair) as watch:
-        yield watch
+pair = paired("sqlite-sqlite", "sqlite-postgresql")
 
 
 @pytest.fixture

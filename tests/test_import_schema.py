@@ -36,15 +36,12 @@ from tests.conftest import Pair
 from tests.kinds.making import make
 from tests.kinds.models import Box, Defaulted, Device, Stamped, Values
 from tests.policies.models import Article, Brand, Depot, Parcel, Scan
-from tests.policies.watching import CROSSED, Watch, pairings, watched
+from tests.policies.watching import CROSSED, Watch, paired, pairings, watched
 
 every_shape = pytest.mark.parametrize("ending", [".json", ".tar.gz"])
 one_target = pytest.mark.parametrize("pair", pairings("sqlite-sqlite"), indirect=True)
 
-
-@pytest.fixture(params=pairings(*CROSSED))
-def pair(request: pytest.FixtureRequest) -> Pair:
-    return request.param
+pair = paired(*CROSSED)
 
 
 @pytest.fixture

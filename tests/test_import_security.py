@@ -41,15 +41,12 @@ from tests.bundling import (
 from tests.conftest import Pair
 from tests.kinds.making import make
 from tests.policies.models import Colour, Depot, Parcel, Shift, Truck, Vehicle, Worker
-from tests.policies.watching import Watch, pairings, watched
+from tests.policies.watching import Watch, paired, pairings, watched
 
 every_shape = pytest.mark.parametrize("ending", [".json", ".tar.gz"])
 one_target = pytest.mark.parametrize("pair", pairings("sqlite-sqlite"), indirect=True)
 
-
-@pytest.fixture(params=pairings("sqlite-sqlite", "sqlite-postgresql"))
-def pair(request: pytest.FixtureRequest) -> Pair:
-    return request.param
+pair = paired("sqlite-sqlite", "sqlite-postgresql")
 
 
 @pytest.fixture

@@ -24,14 +24,11 @@ from tests.bundling import ARCHIVES, edit_records, export, load, read_all, read_
 from tests.conftest import Pair
 from tests.kinds.making import make
 from tests.kinds.models import Box, Picture, Values
-from tests.policies.watching import Watch, pairings, refuse_text, watched
+from tests.policies.watching import Watch, paired, refuse_text, watched
 
 every_archive = pytest.mark.parametrize("ending", ARCHIVES)
 
-
-@pytest.fixture(params=pairings("sqlite-postgresql"))
-def pair(request: pytest.FixtureRequest) -> Pair:
-    return request.param
+pair = paired("sqlite-postgresql")
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from django.db.models.query import QuerySet
 from django.test import override_settings
@@ -26,18 +24,9 @@ from tests.policies.models import (
     Vehicle,
     Worker,
 )
-from tests.policies.watching import CROSSED, Watch, pairings, read_only, watched
+from tests.policies.watching import CROSSED, Watch, paired, read_only
 
-
-@pytest.fixture(params=pairings(*CROSSED))
-def pair(request: pytest.FixtureRequest) -> Pair:
-    return request.param
-
-
-@pytest.fixture
-def watch(pair: Pair) -> Iterator[Watch]:
-    with watched(pair) as watch:
-        yield watch
+pair = paired(*CROSSED)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,7 +21,6 @@ from testproject.campus.models import (
     Team,
 )
 from testproject.campus.models import Membership as TeamMembership
-from tests.conftest import Pair
 from tests.kinds.making import make, make_many
 from tests.policies.models import (
     Area,
@@ -39,18 +37,9 @@ from tests.policies.models import (
     Trace,
     Worker,
 )
-from tests.policies.watching import CROSSED, Watch, pairings, read_only, watched
+from tests.policies.watching import CROSSED, Watch, paired, read_only
 
-
-@pytest.fixture(params=pairings(*CROSSED))
-def pair(request: pytest.FixtureRequest) -> Pair:
-    return request.param
-
-
-@pytest.fixture
-def watch(pair: Pair) -> Iterator[Watch]:
-    with watched(pair) as watch:
-        yield watch
+pair = paired(*CROSSED)
 
 
 @pytest.fixture

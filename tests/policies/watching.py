@@ -38,6 +38,16 @@ def pairings(*names: str, live: bool = False) -> list[Any]:
     return found
 
 
+def paired(*names: str) -> Any:
+    """Return a fixture ``pair`` with only these pairings, for a module to have under that name."""
+
+    @pytest.fixture(name="pair", params=pairings(*names))
+    def pair(request: pytest.FixtureRequest) -> Pair:
+        return request.param
+
+    return pair
+
+
 CROSSED = ("sqlite-postgresql", "postgresql-sqlite")
 
 
