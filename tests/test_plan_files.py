@@ -32,7 +32,7 @@ from tests.kinds.oracle import Database
 from tests.kinds.pushing import Sync, content, rolled_back, rows
 from tests.kinds.pushing import watched as sync_watched
 from tests.policies.models import Area, Article, Brand, Claim, Colour, Depot, Parcel, Scan, Truck, Worker
-from tests.policies.watching import CROSSED, Watch, describe_changes, pairings, read_only, unread, watched
+from tests.policies.watching import CROSSED, Watch, describe_changes, paired, pairings, read_only, unread, watched
 from tests.test_random_graphs import (
     TABLES,
     Maker,
@@ -47,10 +47,7 @@ ONE = pairings("postgresql-sqlite")
 one = pytest.mark.parametrize("pair", ONE, indirect=True)
 Document = dict[str, Any]
 
-
-@pytest.fixture(params=pairings(*CROSSED))
-def pair(request: pytest.FixtureRequest) -> Pair:
-    return request.param
+pair = paired(*CROSSED)
 
 
 class Plans(Watch):
