@@ -11,7 +11,7 @@ from tests.carrying import FORMATS, Courier, carried
 from tests.conftest import Pair
 from tests.kinds import models as kinds
 from tests.kinds.making import renumber_content_types
-from tests.kinds.oracle import Database, Key, Place, State, ends, expect, is_membership, owned, referred
+from tests.kinds.oracle import Database, Key, Place, State, ends, expect, is_membership, owned, referred, take_out
 from tests.kinds.pushing import rolled_back, rows
 from tests.policies.watching import describe_changes
 from tests.test_random_graphs import MODELS, TABLES, Maker, choose_roots, compare, place_of
@@ -38,8 +38,7 @@ def expect_of_bundle(source: Database, places: list[Place], held: State, sent: s
     moved = {
         key for key in (sent & held.keys()) - carried_keys if key[0] in memberships and owners & set(ends(held[key]))
     }
-    state = expect(source, places, held, sent)
-    return {key: row for key, row in state.items() if key not in moved}
+    return take_out(expect(source, places, held, sent), moved)
 
 
 def compare_with_expected(courier: Courier, expected: State) -> None:

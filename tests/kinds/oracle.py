@@ -7,7 +7,7 @@ Two databases hold the same graph where these descriptions are equal.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from typing import Any
 
 from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
@@ -214,12 +214,24 @@ def expect(source: Database, roots: Iterable[Place], held: State, sent: set[Key]
     there = {source.key(place) for place in source.places()}
     owners = {source.key(place) for place in mine}
     memberships = {model._meta.label for model in source.models if is_membership(model)}
-    for key in sent - there:
-        if key[0] in memberships and key in state and owners & set(ends(state[key])):
-            del state[key]
-    return state
+    gone = {key for key in (sent & state.keys()) - there if key[0] in memberships and owners & set(ends(state[key]))}
+    return take_out(state, gone)
+
+
+def take_out(state: State, gone: Set[Key]) -> State:
+    """Return what is left without these rows: generic keys that led to them lead nowhere."""
+    return {
+        key: {name: NOWHERE if is_key(value) and value in gone else value for name, value in row.items()}
+        for key, row in state.items()
+        if key not in gone
+    }
 
 
 def ends(description: dict[str, Any]) -> list[Key]:
     """Return the rows that a described row links to."""
-    return [value for value in description.values() if isinstance(value, tuple) and "." in str(value[0])]
+    return [value for value in description.values() if is_key(value)]
+
+
+def is_key(value: Any) -> bool:
+    """Whether a described value is a row that is linked to."""
+    return isinstance(value, tuple) and "." in str(value[0])
