@@ -196,17 +196,12 @@ def find_last_dates(
     ``but``: the origin whose runs do not count. ``actions``: only these. Entries of multi-table parents and children
     are of the same object.
     """
-    family = [model, *model._meta.all_parents, *(child for child in iter_children(model))]
-    names = [(member._meta.app_label, member._meta.model_name) for member in family]
-    types = get_queryset(ContentType, using).filter(model__in=[name for _, name in names])
-    type_ids = [pk for pk, *name in types.values_list("pk", "app_label", "model") if tuple(name) in names]
     by_text = {dump_pk(key): key for key in keys}
+    entries = get_entries(using, model, but)
     found: dict[Key, datetime] = {}
     for chunk in iter_chunks(list(by_text), KEYS_PER_QUERY):
         prefixes = {text[:OBJECT_ID_PREFIX] for text in chunk}
-        rows = get_queryset(ChangeLog, using).filter(match(Prefix("object_id"), prefixes), content_type__in=type_ids)
-        if but is not None:
-            rows = rows.exclude(origin=but, origin__isnull=False)
+        rows = entries.filter(match(Prefix("object_id"), prefixes))
         if actions:
             rows = rows.filter(action__in=actions)
         for text, date in rows.values_list("object_id").annotate(Max("date")):
@@ -214,6 +209,21 @@ def find_last_dates(
             if key is not None:
                 found[key] = date
     return found
+
+
+def get_entries(using: str, model: type[Model], but: Any) -> QuerySet[Any]:
+    """All entries about objects of ``model``, but for those of the runs of an origin."""
+    family = [model, *model._meta.all_parents, *(child for child in iter_children(model))]
+    names = [(member._meta.app_label, member._meta.model_name) for member in family]
+    types = get_queryset(ContentType, using).filter(model__in=[name for _, name in names])
+    type_ids = [pk for pk, *name in types.values_list("pk", "app_label", "model") if tuple(name) in names]
+    rows = get_queryset(ChangeLog, using).filter(content_type__in=type_ids)
+    return rows if but is None else rows.exclude(origin=but, origin__isnull=False)
+
+
+def has_entries(using: str, model: type[Model], *, but: Any = None) -> bool:
+    """Whether the log of a database has any entries about objects of ``model``; ``but`` as above."""
+    return get_entries(using, model, but).exists()
 
 
 def iter_children(model: type[Model]) -> Iterator[type[Model]]:

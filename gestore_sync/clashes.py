@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,8 @@ class Claim:
 
 
 class Clashes:
-    """Collects who needs whose values while the plan is made, and settles it at the end."""
+    """Collects who needs whose values while the plan is made, and settles it at the end. ``free``: by identity the
+    objects whose values nobody has, as a search for their counterparts has told."""
 
     def __init__(
         self,
@@ -36,12 +37,14 @@ class Clashes:
         target: str,
         counterparts: Counterparts,
         get_layout: Callable[[Any], Layout],
+        free: Mapping[Identity, Any],
     ) -> None:
         self._graph = graph
         self._source = source
         self._target = target
         self._counterparts = counterparts
         self._get_layout = get_layout
+        self._free = free
         self._readers: dict[type[Model], list[IdentityReader]] = {}
         self._claims: list[Claim] = []
         self._updates: dict[tuple[type[Model], Key], Change] = {}
@@ -80,16 +83,15 @@ class Clashes:
             changing = [change for change in updated if numbers & set(change.columns)]
             for change in changing:
                 self._updates[model, change.target] = change
-            keys = [*created, *(change.row[0] for change in changing)]
-            if keys:
+            free = self._free.get(reader.identity, ())
+            keys = [key for key in created if key not in free] if free else list(created)
+            keys += [change.row[0] for change in changing]
+            if keys and not reader.finds_none(self._counterparts):
                 self._claim(reader, model, keys)
 
     def _claim(self, reader: IdentityReader, model: type[Model], keys: list[Key]) -> None:
-        wanted = {}
-        for key, values in reader.read(self._source, keys).items():
-            resolved = reader.resolve(values, self._counterparts, self._source)
-            if resolved is not None:
-                wanted[key] = resolved
+        resolved = reader.resolve_all(reader.read(self._source, keys), self._counterparts, self._source)
+        wanted = {key: parts for key, parts in resolved.items() if parts is not None}
         found = reader.find(self._target, wanted.values()) if wanted else {}
         for key, values in wanted.items():
             mine = self._counterparts.get(model, key)

@@ -11,9 +11,10 @@ from gestore_sync.children import get_policies_of
 from gestore_sync.comparison import REMOTE, Decision, decide
 from gestore_sync.digests import split_digests
 from gestore_sync.layouts import Layout
-from gestore_sync.mappings import Mapping as IdMapping
 from gestore_sync.mappings import MappingStore
+from gestore_sync.plan import Noted
 from gestore_sync.policies import Policies
+from gestore_sync.recall import Mapping as IdMapping
 from gestore_sync.refs import Key, Ref
 from gestore_sync.subgraph import Subgraph
 from gestore_sync.times import Times
@@ -53,16 +54,14 @@ def is_noted(mapping: IdMapping | None, target: Key, known: bytes | None, digest
     return known == digests or split_digests(known) == split_digests(digests)
 
 
-def drop_known(
-    store: MappingStore, model: type[Model], notes: list[tuple[Key, Key, bool, bytes]]
-) -> list[tuple[Key, Key, bool, bytes]]:
+def drop_known(store: MappingStore, model: type[Model], notes: list[Noted]) -> list[Noted]:
     """The notes, without those of members that are known by another key: lists of members do not say their keys."""
     if not store.keeps:
         return []
     if not notes or not model._meta.auto_created:
         return notes
-    known = store.find_sources(model, [target for _, target, _, _ in notes])
-    return [note for note in notes if note[1] not in known]
+    known = store.find_sources(model, [note.target for note in notes])
+    return [note for note in notes if note.target not in known]
 
 
 def find_barred(subgraph: Subgraph, layout: Layout, row: tuple[Any, ...], number: int) -> Ref | None:

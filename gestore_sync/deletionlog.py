@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from json.encoder import encode_basestring_ascii as encode_text
 from types import SimpleNamespace
 from typing import Any, TypeAlias
@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from django.contrib.contenttypes.models import ContentType
 from django.db.models import Field, Model
 
+from gestore_sync.deletionsql import DeletionStatement, make_statement
 from gestore_sync.dooming import Doomed
 from gestore_sync.fields import now
 from gestore_sync.identity import iter_identities
@@ -38,7 +39,8 @@ class DeletionLog:
     def __init__(self, using: str, doomed: Doomed) -> None:
         self.using = using
         self.doomed = doomed
-        self._outlines: dict[type[Model], Outline] = {}
+        self._get_outline = cache(Outline)
+        self._get_statement = cache(self._make_statement)
 
     def make_deletions(self, model: type[Model], keys: Sequence[Key]) -> list[Row]:
         """The entries of rows that go, and are still there."""
@@ -49,7 +51,7 @@ class DeletionLog:
             return list(map(make_row, entries))
         if find_logged(model, self.using) is not model:
             return []
-        outline = self._outlines.setdefault(model, Outline(model))
+        outline = self._get_outline(model)
         if not outline.is_plain:
             rows = get_queryset(model, self.using).filter(match_keys(model, keys))
             return [make_row(make_deletion(self.using, model, instance)) for instance in rows]
@@ -58,6 +60,20 @@ class DeletionLog:
             (content_type, dump_pk(row[0]), date, DELETION, outline.describe(row[1:]), None, PENDING)
             for row in iter_rows(model, self.using, keys, outline.paths)
         ]
+
+    def write_deletions(self, model: type[Model], keys: Sequence[Key]) -> bool:
+        """Have the database write the entries of rows that go, and are still there; False where it cannot."""
+        if find_logged(model, self.using) is not model or model._meta.auto_created:
+            return False
+        statement = self._get_statement(model)
+        if statement is None:
+            return False
+        statement.run(keys, self._get_content_type(model))
+        return True
+
+    def _make_statement(self, model: type[Model]) -> DeletionStatement | None:
+        outline = self._get_outline(model)
+        return make_statement(self.using, model, outline.key_fields) if outline.is_plain else None
 
     def _make_member_changes(self, field: Any, keys: Sequence[Key]) -> list[NewEntry]:
         """The owners that stay have lost members."""
@@ -119,6 +135,11 @@ class Outline:
         paths = natural.paths if natural is not None else ()
         known = {field.name: place for place, field in enumerate(self.fields)}
         return [known[path] for path in paths] if all(path in names for path in paths) else []
+
+    @property
+    def key_fields(self) -> list[Any]:
+        """The fields that the natural key is made of, where it is kept."""
+        return [self.fields[place] for place in self._key_places]
 
     @cached_property
     def _names(self) -> list[str]:

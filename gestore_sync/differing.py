@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db.models import Model
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from gestore_sync.batches import iter_batches
 from gestore_sync.failures import read_natural_keys
-from gestore_sync.layouts import Layout, get_batch_size
+from gestore_sync.layouts import Layout
 from gestore_sync.mappings import MappingStore
 from gestore_sync.needs import REFERRED
 from gestore_sync.places import find_moved_nodes
@@ -123,8 +124,10 @@ class Found:
 class Comparer(Planner):
     """One comparison, in the open transactions of both sides.
 
-    ``account``: of a comparison after a push, what it kept, and what it deleted.
+    ``account``: of a comparison after a push, what it kept, and what it deleted. Every row is read.
     """
+
+    can_recognize: ClassVar[bool] = False
 
     def __init__(self, *args: Any, account: Account | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -146,7 +149,7 @@ class Comparer(Planner):
     def _compare_model(self, model: type[Model]) -> None:
         layout = self.get_layout(model)
         owned = self.subgraph.members.get((model, Role.OWN))
-        for keys in iter_chunks(owned.keys if owned else (), get_batch_size(model)):
+        for keys in iter_batches(model, self.source, owned.keys if owned else ()):
             self._compare_batch(layout, keys)
             self.progress.advance(len(keys))
         for key in self.subgraph.iter_keys(model, *REFERRED):

@@ -14,9 +14,14 @@ from functools import cache
 from hashlib import blake2b
 from typing import Any
 
+from gestore_sync.repeating import REPEATING, map_distinct
+
 NAME_SIZE = 4
 VALUE_SIZE = 8
 SIZE = NAME_SIZE + VALUE_SIZE
+
+DIGESTED_ONCE = REPEATING | {Decimal}
+"""Types of which equal values have equal digests."""
 
 
 @cache
@@ -28,6 +33,39 @@ def get_name_code(name: str) -> bytes:
 def make_digest(value: Any) -> bytes:
     """The eight bytes that stand for a value; equal values of one field have equal digests."""
     return blake2b(to_text(value).encode("utf-8", "surrogatepass"), digest_size=VALUE_SIZE).digest()
+
+
+class Digester:
+    """Makes the digests of one field's values, each after ``code``. ``normalize`` is asked about values of types that
+    have no text of their own here; ``normalizes_all``: about all."""
+
+    def __init__(self, code: bytes, normalize: Callable[[Any], Any], *, normalizes_all: bool = False) -> None:
+        self._code = code
+        self._normalize = normalize
+        self._writers = {} if normalizes_all else WRITERS
+
+    def __call__(self, value: Any) -> bytes:
+        """The digest of one value."""
+        writer = self._writers.get(type(value))
+        return self._finish(to_text(self._normalize(value)) if writer is None else writer(value))
+
+    def _finish(self, text: str) -> bytes:
+        return self._code + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=VALUE_SIZE).digest()
+
+    def digest_all(self, values: Sequence[Any]) -> list[bytes]:
+        """The digests of many values; where these repeat, each is made once."""
+        kinds = set(map(type, values))
+        digests = map_distinct(self, values, kinds, DIGESTED_ONCE)
+        if digests is not None:
+            return digests
+        writer = self._writers.get(kinds.pop()) if len(kinds) == 1 else None
+        if writer is None:
+            return list(map(self, values))
+        code, encode = self._code, str.encode
+        try:
+            return [code + blake2b(encode(writer(value)), digest_size=VALUE_SIZE).digest() for value in values]
+        except UnicodeEncodeError:
+            return list(map(self, values))
 
 
 def to_text(value: Any) -> str:
@@ -91,8 +129,7 @@ def find_changed(digests: bytes, names: Sequence[str], values: Sequence[Any]) ->
 
 def canonize_json(text: str) -> str:
     """The same JSON text for all that mean the same; numbers keep every digit, and 1 is neither 1.0 nor true."""
-    parsed = json.loads(text, parse_float=canonize_number, parse_int=canonize_number)
-    return json.dumps(parsed, sort_keys=True, separators=(",", ":"))
+    return text if text in ("{}", "[]") else ENCODER.encode(DECODER.decode(text))
 
 
 def canonize_number(text: str) -> str:
@@ -101,3 +138,7 @@ def canonize_number(text: str) -> str:
     exponent = number.as_tuple().exponent
     is_short = isinstance(exponent, int) and abs(exponent) < 1000
     return "\0" + (format(number, "f") if is_short else text)
+
+
+DECODER = json.JSONDecoder(parse_float=canonize_number, parse_int=canonize_number)
+ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))

@@ -30,7 +30,7 @@ from gestore_sync.reading import (
 )
 from gestore_sync.references import get_set_fields, get_set_value
 from gestore_sync.refs import Key, Ref, iter_chunks
-from gestore_sync.sending import Sender
+from gestore_sync.sending import DELETING, Sender
 
 
 class Refusals(Attempts):
@@ -172,7 +172,9 @@ class Eraser:
             yield from iter_chunks(layer, self._get_batch_size(model))
 
     def _delete(self, model: type[Model], keys: Sequence[Key]) -> None:
-        entries = self.log.make_deletions(model, keys)
+        is_heard = self.sender.is_heard(model, DELETING)
+        is_logged = not is_heard and self.log.write_deletions(model, keys)
+        entries = [] if is_logged else self.log.make_deletions(model, keys)
         self.sender.around_delete(
             model, keys, lambda: self.attempts.write(model, keys, keys, lambda some: self._erase(model, some))
         )

@@ -49,7 +49,7 @@ def dump(layout: Layout, values: Sequence[Any]) -> list[Any]:
 def dump_row(layout: Layout, row: tuple[Any, ...]) -> list[Any]:
     """The same for a row of the source, with its links as they are there."""
     end = len(layout.columns) + 1
-    return [*dump(layout, row[1:end]), *row[end:]]
+    return [*dump(layout, row[1:end]), *row[end : layout.imprint_at]]
 
 
 def find_natural_keys(model: type[Model], graph: LinkGraph, using: str, keys: Sequence[Key]) -> dict[Key, Any]:

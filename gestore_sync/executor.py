@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from typing import Any
 from uuid import UUID, uuid4
 
-from django.db import connections, transaction
+from django.db import connections
 from django.db.models import Model
 from django.utils import timezone
 
+from gestore_sync.background import Background
+from gestore_sync.deferral import Deferral
 from gestore_sync.exceptions import WriteFailed
 from gestore_sync.failures import Attempts, Refused
 from gestore_sync.inserting import get_insert_fields
-from gestore_sync.journal import ADDITION, CHANGE, DELETION
+from gestore_sync.journal import ADDITION, CHANGE, DELETION, Journal
 from gestore_sync.keeping import keep
 from gestore_sync.layouts import Layout
 from gestore_sync.origins import get_origin
-from gestore_sync.parking import iter_parkings
-from gestore_sync.plan import Attach, Change, Create, Delete, Detach, Keep, Note, Operation, Park, Plan, Release, Update
+from gestore_sync.parking import park
+from gestore_sync.plan import (
+    Attach,
+    Change,
+    Create,
+    Delete,
+    Detach,
+    Keep,
+    Note,
+    Noted,
+    Operation,
+    Park,
+    Plan,
+    Release,
+    Update,
+)
 from gestore_sync.planner import Planner
 from gestore_sync.progress import Progress
+from gestore_sync.recognition import Imprinter
+from gestore_sync.references import forget_around
 from gestore_sync.refs import NEW, Key, Ref
 from gestore_sync.reservation import reserve_keys
 from gestore_sync.rows import Rows
@@ -61,12 +78,20 @@ class Executor:
         self.sender = Sender(self.target, self.graph, tolerant=tolerant, guarded=guards_signals)
         self.attempts = Attempts(self.source, self.target, tolerant=tolerant)
         self.rows = Rows(self.writer, self.sender, self.attempts)
+        self.imprinter = Imprinter(self.target)
         self._checks_early = checks_early
-        self.journal = planner.make_journal()
+        self.background = self.store.background = Background(self.target if self.store.place == self.target else None)
+        self.journal = self._make_journal()
         self.trees = Trees(planner.subgraph, self.target, self.counterparts, is_restore=not self.store.keeps)
         self.trees.staying = self.plan.staying
         self._models = {model._meta.label: model for model in self.graph.models}
-        self._deferred: dict[tuple[type[Model], str], list[tuple[Key, Key, Any]]] = {}
+        self._deferral = Deferral(self.plan.deferred)
+        self._cleared: set[tuple[type[Model], Key]] = set()
+
+    def _make_journal(self) -> Journal:
+        journal = self.planner.make_journal()
+        journal.background = self.background
+        return journal
 
     def apply(self, uuid: UUID | None = None, entries: Sequence[list[int]] | None = None) -> None:
         """Write everything. Raises :class:`WriteFailed` that names the object that the target refuses.
@@ -94,11 +119,16 @@ class Executor:
             Attach: self._attach,
             Delete: self._delete,
         }
-        for operation in self._iter_operations():
-            steps[type(operation)](operation)
-            if refused := [*self.attempts.refused, *self.sender.refused]:
-                raise Refused(refused)
+        with self.background:
+            for operation in self._iter_operations():
+                if not isinstance(operation, Create):
+                    self.background.join()
+                steps[type(operation)](operation)
+                if refused := [*self.attempts.refused, *self.sender.refused]:
+                    raise Refused(refused)
+                self.journal.flush()
         self.trees.mend()
+        forget_around(self.store, self.graph)
         self.journal.write()
         self.attempts.check_constraints()
         insert_run(self.store, self.plan, started, self.uuid, entries)
@@ -106,6 +136,7 @@ class Executor:
     def _iter_operations(self) -> Iterator[Operation]:
         yield from self.plan.early
         yield from self.plan.creates
+        self.background.join()
         self._write_deferred()
         yield from self.plan.changes
         yield from self.plan.removals
@@ -118,32 +149,45 @@ class Executor:
     # Rows
 
     def _translate(self, layout: Layout, row: tuple[Any, ...]) -> list[Any]:
-        values = layout.translate(row, self.counterparts, self.source)
-        for number, value in enumerate(values):
-            if value is LOST:
-                layout.clear_link(values, number)
-            elif value is NEW:
-                link = layout.get_link(layout.names[number])
-                ref = Ref(layout.model, row[0])
-                raise WriteFailed(f"{ref} needs {link}, whose object is not part of the plan.", ref=ref)
-        return values
+        return self._translate_all(layout, [row])[0]
+
+    def _translate_all(self, layout: Layout, rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+        translated = layout.translate_all(rows, self.counterparts, self.source)
+        for row, values in zip(rows, translated, strict=True):
+            for number in layout.link_numbers:
+                if values[number] is LOST:
+                    layout.clear_link(values, number)
+                    self._cleared.add((layout.model, row[0]))
+                elif values[number] is NEW:
+                    link = layout.get_link(layout.names[number])
+                    ref = Ref(layout.model, row[0])
+                    raise WriteFailed(f"{ref} needs {link}, whose object is not part of the plan.", ref=ref)
+        return translated
 
     def _create(self, operation: Create) -> None:
         model = self._models[operation.label]
         layout = self.planner.get_layout(model)
+        keys = [row[0] for row in operation.rows]
+        targets = self.counterparts.get_all(model, keys)
+        translated = self._translate_all(layout, operation.rows)
+        digests = layout.digest_all(translated)
+        written = dict(zip(targets, operation.rows, strict=True))
+        for key, target, values in zip(keys, targets, translated, strict=True):
+            if self._deferral.take(layout, key, target, values) or (model, key) in self._cleared:
+                del written[target]
+        self.background.join()
         fields, fill = get_insert_fields(layout, self.graph, self.trees)
-        rows, notes = [], []
-        for row in operation.rows:
-            values = self._translate(layout, row)
-            target = self.counterparts.get(model, row[0])
-            notes.append((row[0], target, True, layout.digest(values)))
-            if self.plan.deferred:
-                self._defer(layout, row[0], target, values)
-            rows.append([*values[: len(layout.columns)], *fill(target)])
-        self.rows.insert(model, [row[0] for row in operation.rows], fields, rows)
-        self.store.forget(model, [target for _, target, _, _ in notes])
+        end = len(layout.columns)
+        rows = [[*values[:end], *fill(target)] for target, values in zip(targets, translated, strict=True)]
+        imprints: dict[Key, tuple[int, int]] = {}
+        self.rows.insert(model, keys, fields, rows, then=lambda: imprints.update(self.imprinter.read(layout, written)))
+        notes = [
+            Noted(key, target, True, digest, imprints.get(target))
+            for key, target, digest in zip(keys, targets, digests, strict=True)
+        ]
+        self.store.forget(model, targets)
+        self.journal.note(model, list(zip(targets, keys, strict=True)), ADDITION)
         self._note(Note(operation.label, notes))
-        self.journal.note(model, [(target, key) for key, target, _, _ in notes], ADDITION)
         self.progress.advance(len(rows))
 
     def _update(self, operation: Update | Release) -> None:
@@ -152,37 +196,52 @@ class Executor:
         by_columns: dict[tuple[int, ...], list[tuple[Change, list[Any]]]] = {}
         for changed in operation.rows:
             by_columns.setdefault(changed.columns, []).append((changed, self._translate(layout, changed.row)))
+        imprints: dict[Key, tuple[int, int]] = {}
         for columns, changes in by_columns.items():
             self.trees.note_changed(layout, columns, [changed.row[0] for changed, _ in changes])
             numbers = [number for number in columns if number < len(layout.columns)]
             if numbers:
-                self._write_changes(layout, numbers, changes)
+                self._write_changes(layout, numbers, changes, imprints)
         if isinstance(operation, Update):
             notes = [
-                (made.row[0], made.target, made.created, made.digests + layout.digest(values, made.columns))
+                Noted(
+                    *(made.row[0], made.target, made.created, made.digests + layout.digest(values, made.columns)),
+                    imprints.get(made.target),
+                )
                 for changes in by_columns.values()
                 for made, values in changes
             ]
+            self.journal.note(model, [(note.target, note.key) for note in notes], CHANGE)
             self._note(Note(operation.label, notes))
-            self.journal.note(model, [(target, key) for key, target, _, _ in notes], CHANGE)
             self.progress.advance(len(operation.rows))
 
-    def _write_changes(self, layout: Layout, numbers: list[int], changes: list[tuple[Change, list[Any]]]) -> None:
+    def _write_changes(
+        self,
+        layout: Layout,
+        numbers: list[int],
+        changes: list[tuple[Change, list[Any]]],
+        imprints: dict[Key, tuple[int, int]],
+    ) -> None:
         fields = [layout.columns[number].field for number in numbers]
         keys = [changed.row[0] for changed, _ in changes]
         rows = [(changed.target, [values[number] for number in numbers]) for changed, values in changes]
-        self.rows.update(layout.model, keys, fields, rows)
+        same: set[Key] = set()
 
-    # Links that are written after both rows exist
+        def note() -> None:
+            stayed = [made for made, _ in changes if made.target in same]
+            whole = {made.target: made.row for made in stayed if (layout.model, made.row[0]) not in self._cleared}
+            imprints.update(self.imprinter.read(layout, whole))
 
-    def _defer(self, layout: Layout, key: Key, target: Key, values: list[Any]) -> None:
-        for number, column in enumerate(layout.columns):
-            if column.link is not None and column.link.name in self.plan.deferred and values[number] is not None:
-                self._deferred.setdefault((layout.model, column.name), []).append((key, target, values[number]))
-                values[number] = None
+        self.rows.update(
+            *(layout.model, keys, fields, rows),
+            first=lambda: same.update(self.imprinter.find_as_planned(layout, [made for made, _ in changes])),
+            then=note,
+        )
+
+    # Single fields: links that are written after both rows exist, values that others need
 
     def _write_deferred(self) -> None:
-        for (model, name), rows in self._deferred.items():
+        for (model, name), rows in self._deferral.items():
             self._set(model, name, [key for key, _, _ in rows], [(target, [value]) for _, target, value in rows])
 
     def _set(
@@ -196,26 +255,13 @@ class Executor:
         field: Any = model._meta.get_field(name)
         self.attempts.write(model, keys, rows, lambda some: self.writer.update(model, [field], some), using=using)
 
-    # Values that others need, links from outside, deletions
-
     def _park(self, operation: Park) -> None:
         model = self._models[operation.label]
-        field: Any = model._meta.get_field(operation.name)
-        connection = connections[self.target]
-        unchecked = connection.constraint_checks_disabled() if connection.vendor == "mysql" else nullcontext()
-        refused: WriteFailed | None = None
-        for values in iter_parkings(model, field, self.target, len(operation.keys)):
-            rows = [(key, [value]) for key, value in zip(operation.keys, values, strict=True)]
-            try:
-                with unchecked, transaction.atomic(using=self.target):
-                    self._set(model, operation.name, operation.keys, rows, using=self.target)
-                return
-            except WriteFailed as error:
-                refused = error
-        raise WriteFailed(
-            f"Rows of {operation.label} trade values of the unique field {operation.name!r}, and no value may stand "
-            "there for the time between. Make the change in two steps at the source, with a push after each."
-        ) from refused
+
+        def write(rows: Sequence[Any]) -> None:
+            self._set(model, operation.name, operation.keys, rows, using=self.target)
+
+        park(model, operation.name, self.target, operation.keys, write)
 
     def _detach(self, operation: Detach) -> None:
         self._attach(Attach(operation.label, operation.name, [(key, operation.value) for key in operation.keys]))

@@ -19,7 +19,7 @@ from gestore_sync.importplans import ImportPlanner
 from gestore_sync.incoming import ImportLookup, RestoreStore
 from gestore_sync.links import LinkGraph, find_models
 from gestore_sync.loading import Loader
-from gestore_sync.lookup import Doubt
+from gestore_sync.locators import Doubt
 from gestore_sync.manifests import Manifest
 from gestore_sync.mappings import MappingStore, has_tables
 from gestore_sync.media import Media

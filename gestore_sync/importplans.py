@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db.models import Model
 
@@ -30,6 +30,8 @@ from gestore_sync.writers import get_writer
 
 class ImportPlanner(Planner):
     """Plans from staged rows: keys are kept, rights and files are seen to."""
+
+    can_recognize: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -16,10 +16,12 @@ from gestore_sync.comparison import FAIL, LOCAL, NEWER, REMOTE
 from gestore_sync.exceptions import WrongDatabase
 from gestore_sync.identity import has_automatic_key, iter_identities
 from gestore_sync.layouts import Layout
-from gestore_sync.locators import get_readers
-from gestore_sync.lookup import Doubt, Lookup
-from gestore_sync.mappings import Mapping, MappingStore, Sent
+from gestore_sync.locators import Doubt, get_readers
+from gestore_sync.lookup import Lookup
+from gestore_sync.mappings import MappingStore
+from gestore_sync.plan import Noted
 from gestore_sync.reading import find_existing
+from gestore_sync.recall import Mapping, Sent
 from gestore_sync.refs import NEW, Key, KeyMap, Ref, iter_chunks, make_key_set
 from gestore_sync.scope import Role
 from gestore_sync.subgraph import ROLES, Subgraph
@@ -57,7 +59,7 @@ class RestoreStore(MappingStore):
     def iter_sources(self, model: type[Model]) -> Iterator[Key]:
         return iter(())
 
-    def save(self, model: type[Model], rows: Sequence[tuple[Key, Key, bool, bytes]]) -> None:
+    def save(self, model: type[Model], rows: Sequence[Noted]) -> None:
         """Nothing is kept."""
 
     def forget(self, model: type[Model], targets: Sequence[Key], *, only_ours: bool = False) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from django.db.models import Model
 
-from gestore_sync.changelog import find_last_dates, has_log
+from gestore_sync.background import Background
+from gestore_sync.changelog import find_last_dates, has_entries, has_log
 from gestore_sync.fields import now
 from gestore_sync.generic import get_type_ids
 from gestore_sync.mappings import MappingStore
@@ -36,19 +37,26 @@ class Journal:
         self._watched = frozenset(watched.models) if watched is not None and has_log(target) else frozenset()
         self._type_ids = get_type_ids(target) if self._watched else {}
         self._started = now()
-        self._rows: list[list[Any]] = []
+        self._rows: list[tuple[Any, ...]] = []
+        self._writer = get_writer(target)
+        self.background = Background()
+        self._logged: dict[type[Model], bool] = {}
 
     def note(self, model: type[Model], keys: Sequence[tuple[Key, Key | None]], action: int) -> None:
         """Log ``(key of the target, key of the source)``. Automatic many-to-many rows are not compared by time."""
-        content_type = self._type_ids.get((model._meta.app_label, model._meta.model_name or ""))
-        if model not in self._watched or model._meta.auto_created or content_type is None:
+        content_type = self._find_content_type(model)
+        if content_type is None or model._meta.auto_created:
             return
         dates = self._find_dates(model, [source for _, source in keys if source is not None])
-        for target, source in keys:
-            date = dates.get(source) or self._started
-            self._rows.append([content_type, dump_pk(target), date, action, "{}", self._store.uuid, SKIPPED])
-        if len(self._rows) >= BATCH_SIZE:
-            self.write()
+        said = (action, "{}", self._store.uuid, SKIPPED)
+        self._rows += [
+            (content_type, dump_pk(target), dates.get(source, self._started), *said) for target, source in keys
+        ]
+
+    def _find_content_type(self, model: type[Model]) -> int | None:
+        """The content type of a model that is logged."""
+        name = model._meta.app_label, model._meta.model_name or ""
+        return self._type_ids.get(name) if model in self._watched else None
 
     def note_going(self, model: type[Model], keys: Sequence[Key]) -> None:
         """Rows of the target are about to be deleted."""
@@ -57,12 +65,25 @@ class Journal:
         """When objects were changed at the source."""
         known = {key: date for key in keys if (date := self._find_date(model, key)) is not None}
         unknown = [key for key in keys if key not in known]
-        if unknown and has_log(self._store.source):
+        if unknown and self._is_logged(model):
             known |= find_last_dates(self._store.source, model, unknown, but=self._store.target_uuid)
         return known
+
+    def _is_logged(self, model: type[Model]) -> bool:
+        """Whether the log of the source has any entries of this model."""
+        if model not in self._logged:
+            source = self._store.source
+            self._logged[model] = has_log(source) and has_entries(source, model, but=self._store.target_uuid)
+        return self._logged[model]
+
+    def flush(self) -> None:
+        """Insert what was noted, if it is much."""
+        if len(self._rows) >= BATCH_SIZE:
+            self.write()
 
     def write(self) -> None:
         """Insert what was noted, in the open transaction of the target."""
         if self._rows:
-            get_writer(self._target).insert(ChangeLog, [get_field(ChangeLog, name) for name in FIELDS], self._rows)
+            fields, rows = [get_field(ChangeLog, name) for name in FIELDS], self._rows
+            self.background.run(lambda: self._writer.insert(ChangeLog, fields, rows))
         self._rows = []

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import cached_property, partial
 from typing import Any
 
-from django.core.exceptions import ValidationError
-from django.db.models import BinaryField, F, Field, JSONField, Model, QuerySet, TextField
+from django.db.models import F, JSONField, Model, QuerySet, TextField
 from django.db.models.fields.generated import GeneratedField
 from django.db.models.functions import Cast
 
-from gestore_sync.conf import get_option
-from gestore_sync.digests import WRITERS, canonize_json, get_name_code, make_digest
+from gestore_sync.digests import WRITERS, Digester, canonize_json, get_name_code
+from gestore_sync.equality import PLAIN_TYPES, dump_inside, holds_json, is_equal
 from gestore_sync.generic import find_generic_target, to_key
 from gestore_sync.identity import get_skipped, has_automatic_key
+from gestore_sync.imprints import IMPRINT, MAX_COLUMNS, annotate_imprint, read_imprints, takes_imprints
 from gestore_sync.links import FOREIGN, GENERIC, TREE, Link, LinkGraph
 from gestore_sync.reading import iter_rows
 from gestore_sync.refs import NEW, Key, Ref, get_key_columns
-from gestore_sync.translation import LOST, Column, Counterparts, make_key_translator, make_translator
+from gestore_sync.translation import LOST, Column, Counterparts, Translator, make_key_translator, make_translator
 
 TREE_PARENT = "parent"
 
@@ -97,10 +96,30 @@ class Layout:
         """Where in a row the key of the tree's parent is."""
         return 1 + len(self.columns) + len(self.extras)
 
-    def read(self, using: str, keys: Sequence[Key], *, extras: bool = True) -> Iterator[tuple[Any, ...]]:
-        """The rows with these keys, in no order. JSON comes as the text that the database holds."""
+    @cached_property
+    def imprint_at(self) -> int:
+        """Where in a row its imprint is, if it was asked for."""
+        return self.tree_at + (self.tree is not None)
+
+    def takes_imprints(self, *databases: str) -> bool:
+        """Whether rows can be recognized by imprints: all that a push says of them is in their own columns."""
+        is_plain = self.adapter is None and not self.extras and 0 < len(self.columns) <= MAX_COLUMNS
+        return is_plain and all(takes_imprints(using) for using in databases)
+
+    def read_imprints(self, using: str, keys: Sequence[Key]) -> dict[Key, int]:
+        """The imprints of the rows with these keys."""
+        return read_imprints(self.model, using, keys, [column.field for column in self.columns])
+
+    def read(
+        self, using: str, keys: Sequence[Key], *, extras: bool = True, imprints: bool = False
+    ) -> Iterator[tuple[Any, ...]]:
+        """The rows with these keys, in no order. JSON comes as the text that the database holds. ``imprints``: each
+        with its imprint as the last value, which only plain layouts have."""
         paths = [column.path for column in self.columns] + (self.extras if extras else [])
-        rows = iter_rows(self.model, using, keys, paths, self._annotate)
+        if imprints:
+            rows = iter_rows(self.model, using, keys, [*paths, IMPRINT], self._annotate_all)
+        else:
+            rows = iter_rows(self.model, using, keys, paths, self._annotate)
         if self.tree is None:
             yield from rows
             return
@@ -115,6 +134,13 @@ class Layout:
         texts = {column.path: Cast(F(column.field.attname), TextField()) for column in self.columns if column.is_json}
         return rows.annotate(**texts) if texts else rows
 
+    def _annotate_all(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        return self.add_imprint(self._annotate(rows))
+
+    def add_imprint(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        """Rows of the model with their imprints as ``gestore_sync_imprint``."""
+        return annotate_imprint(rows, [column.field for column in self.columns])
+
     def get_values(self, row: tuple[Any, ...]) -> list[Any]:
         """The values of a row of the target, in the order of :attr:`names`."""
         values = list(row[1 : len(self.columns) + 1])
@@ -127,7 +153,7 @@ class Layout:
         return self.get_values(row)[number] if value is NEW or value is LOST else value
 
     @cached_property
-    def _translators(self) -> list[tuple[int, Callable[[Counterparts, tuple[Any, ...], str], Any]]]:
+    def _translators(self) -> list[tuple[int, Translator]]:
         found = [
             (number, make_translator(column, number + 1))
             for number, column in enumerate(self.columns)
@@ -142,12 +168,27 @@ class Layout:
 
         A link to an object that is still to be created is NEW, one to an object without counterpart LOST.
         """
-        values = list(row[1 : len(self.columns) + 1])
-        if self.tree is not None:
-            values.append(None)
+        return self.translate_all([row], counterparts, source)[0]
+
+    def translate_all(
+        self, rows: Sequence[tuple[Any, ...]], counterparts: Counterparts, source: str
+    ) -> list[list[Any]]:
+        """The same of many rows, link by link."""
+        end, padding = len(self.columns) + 1, [] if self.tree is None else [None]
+        translated = [[*row[1:end], *padding] for row in rows]
         for number, translator in self._translators:
-            values[number] = translator(counterparts, row, source)
-        return values
+            for values, value in zip(translated, translator(counterparts, rows, source), strict=True):
+                values[number] = value
+        return translated
+
+    @cached_property
+    def link_numbers(self) -> tuple[int, ...]:
+        """The numbers of the columns that are rewritten for the target."""
+        return tuple(number for number, _ in self._translators)
+
+    def is_lost(self, values: Sequence[Any]) -> bool:
+        """Whether a link in translated values leads to an object without counterpart."""
+        return any(values[number] is LOST for number in self.link_numbers)
 
     @cached_property
     def together(self) -> dict[int, tuple[int, ...]]:
@@ -188,6 +229,11 @@ class Layout:
             return self.tree
         return next((column.link for column in self.columns if column.name == name), None)
 
+    def find_columns(self, links: Collection[str]) -> list[tuple[int, str]]:
+        """The numbers and names of the columns that are one of these links."""
+        named = ((at, column) for at, column in enumerate(self.columns) if column.link is not None)
+        return [(at, column.name) for at, column in named if str(column.link) in links]
+
     def is_same(self, number: int, mine: Any, theirs: Any) -> bool:
         """Whether two values of the column with this number are equal."""
         if mine is NEW or mine is LOST:
@@ -221,20 +267,24 @@ class Layout:
             values = [values[number] for number in numbers]
         return b"".join([digester(value) for digester, value in zip(digesters, values, strict=True)])
 
+    def digest_all(self, rows: Sequence[Sequence[Any]]) -> list[bytes]:
+        """The digests of all values of each of these rows, made column by column."""
+        if not self.names:
+            return [b""] * len(rows)
+        columns = [
+            digester.digest_all(column)
+            for digester, column in zip(self.digesters, zip(*rows, strict=True), strict=bool(rows))
+        ]
+        return list(map(b"".join, zip(*columns, strict=True)))
+
     @cached_property
-    def digesters(self) -> list[Callable[[Any], bytes]]:
+    def digesters(self) -> list[Digester]:
         """By column, what makes the digest of a value, with the code of the column's name before it."""
         return [self._make_digester(number, name) for number, name in enumerate(self.names)]
 
-    def _make_digester(self, number: int, name: str) -> Callable[[Any], bytes]:
-        code = get_name_code(name)
-        if number < len(self.columns) and self.columns[number].is_json:
-            return lambda value: code + make_digest(self.normalize(number, value))
-
-        def digest(value: Any) -> bytes:
-            return code + make_digest(value if type(value) in WRITERS else self.normalize(number, value))
-
-        return digest
+    def _make_digester(self, number: int, name: str) -> Digester:
+        is_json = number < len(self.columns) and self.columns[number].is_json
+        return Digester(get_name_code(name), partial(self.normalize, number), normalizes_all=is_json)
 
     def normalize(self, number: int, value: Any) -> Any:
         """A value as it goes into digests."""
@@ -247,44 +297,3 @@ class Layout:
             if type(value) not in WRITERS and not isinstance(value, PLAIN_TYPES):
                 return column.field.get_prep_value(value)
         return value
-
-
-PLAIN_TYPES = (str, int, float, bytes, memoryview, list, tuple)
-
-
-def holds_json(field: Any) -> bool:
-    """Whether ``field`` is an array of JSON."""
-    base = getattr(field, "base_field", None)
-    return base is not None and (isinstance(base, JSONField) or holds_json(base))
-
-
-def dump_inside(value: Any) -> str:
-    """A list of JSON values as text, in which true is not 1."""
-    return json.dumps(value, sort_keys=True, default=str)
-
-
-def is_equal(field: Field[Any, Any], mine: Any, theirs: Any) -> bool:
-    """Whether two values of one field are equal, as Python values or as what the database would get."""
-    if isinstance(mine, memoryview) or isinstance(theirs, memoryview):
-        return bytes(mine) == bytes(theirs)
-    if type(mine) is type(theirs) and mine == theirs:
-        return True
-    if mine != mine and theirs != theirs:
-        return True
-    if isinstance(mine, PLAIN_TYPES) and isinstance(theirs, PLAIN_TYPES):
-        return bool(mine == theirs)
-    try:
-        return bool(mine == theirs or field.get_prep_value(mine) == field.get_prep_value(theirs))
-    except (TypeError, ValueError, ValidationError):
-        return False
-
-
-LARGE_VALUES = 20
-"""So many times smaller are the batches of models with binary columns, whose values may be large."""
-
-
-def get_batch_size(model: type[Model]) -> int:
-    """How many rows of ``model`` are compared and written at once."""
-    size: int = get_option("BATCH_SIZE")
-    is_large = any(isinstance(field, BinaryField) for field in model._meta.local_fields)
-    return max(1, size // LARGE_VALUES) if is_large else size

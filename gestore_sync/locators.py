@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Expression, F, ForeignObject, Model, OrderBy, Q, QuerySet
 from django.db.models.constants import LOOKUP_SEP
 
-from gestore_sync.exceptions import UnreadableValue
 from gestore_sync.generic import find_generic_target, to_key
 from gestore_sync.identity import Identity, has_automatic_key, iter_identities
 from gestore_sync.layouts import Layout
 from gestore_sync.links import GENERIC, LinkGraph, get_concrete
-from gestore_sync.natural import natural_key_of
+from gestore_sync.plan import Noted
 from gestore_sync.reading import get_queryset, iter_rows, match
 from gestore_sync.refs import NEW, UNKNOWN, Key, Ref
 from gestore_sync.translation import Counterparts
@@ -34,6 +33,14 @@ def freeze(value: Any) -> Any:
 def is_null(field: Any, value: Any) -> bool:
     """Whether the database has null for a value, also where the field reads it as an empty text."""
     return value is None or (value == "" and field is not None and field.get_prep_value(value) is None)
+
+
+class Doubt(NamedTuple):
+    """Why an object's counterpart cannot be told; ``fields``: the values of both sides, where they matter."""
+
+    ref: Ref
+    reason: str
+    fields: dict[str, list[Any]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +137,34 @@ class IdentityReader:
             found.append(part)
         return tuple(found)
 
+    def resolve_all(
+        self, rows: Mapping[Key, Sequence[Any]], counterparts: Counterparts, source: str
+    ) -> dict[Key, tuple[Any, ...] | None]:
+        """The same of many objects, component by component."""
+        if self.identity.nulls_equal or not rows:
+            return {key: self.resolve(values, counterparts, source) for key, values in rows.items()}
+        columns = [
+            counterparts.get_all(component.target, list(column))
+            if component.kind == KEY and component.target is not None
+            else [self._resolve_part(at, values, counterparts, source) for values in rows.values()]
+            for at, (component, column) in enumerate(
+                zip(self.components, zip(*rows.values(), strict=True), strict=False)
+            )
+        ]
+        found = zip(*columns, strict=True)
+        return {
+            key: None if None in parts or NEW in parts or UNKNOWN in parts else parts
+            for key, parts in zip(rows, found, strict=True)
+        }
+
+    def finds_none(self, counterparts: Counterparts) -> bool:
+        """Whether the target cannot have any of these values, because nothing that a link in them may lead to is there:
+        nobody has to read them."""
+        return not self.identity.nulls_equal and any(
+            component.kind == KEY and component.target is not self.model and not counterparts.has_any(component.target)
+            for component in self.components
+        )
+
     def is_whole(self, values: Sequence[Any]) -> bool:
         """Whether the values of an object identify it: none of them is null."""
         return not any(
@@ -139,7 +174,9 @@ class IdentityReader:
 
     def _resolve_part(self, at: int, values: Sequence[Any], counterparts: Counterparts, source: str) -> Any:
         component, value = self.components[at], values[at]
-        if value is None or component.kind == PLAIN:
+        if value is None:
+            return None
+        if component.kind == PLAIN:
             return None if is_null(component.field, value) else freeze(value)
         target, key = component.target, value
         if component.kind == OBJECT_ID:
@@ -232,30 +269,8 @@ def get_identity_digests(layout: Layout, values: Sequence[Any], names: Iterable[
     return layout.digest(values, [number for number, name in enumerate(layout.names) if name in wanted])
 
 
-def read_natural_key(instance: Model) -> tuple[Any, ...] | None:
-    """What ``natural_key()`` gives; None where it fails because a link in it is null.
-
-    Raises :class:`UnreadableValue` that names the object where it fails otherwise.
-    """
-    try:
-        return natural_key_of(instance)
-    except Exception as error:
-        links = (field for field in instance._meta.concrete_fields if field.is_relation)
-        if any(getattr(instance, field.attname) is None for field in links):
-            return None
-        raise UnreadableValue(
-            f"natural_key() failed for {Ref(type(instance), instance.pk)}: {type(error).__name__}: {error}. "
-            'Mend it, or name fields in GESTORE_SYNC["IDENTITY"].',
-            ref=Ref(get_concrete(type(instance)), instance.pk),
-            using=instance._state.db,
-        ) from error
-
-
-def describe_matched(
-    layout: Layout, graph: LinkGraph, target: str, pairs: Sequence[tuple[Key, Key]]
-) -> list[tuple[Key, Key, bool, bytes]]:
-    """The id mappings of objects that were found on the target, ``(source key, target key, created, digests)``, with
-    the digests of what identified them."""
+def describe_matched(layout: Layout, graph: LinkGraph, target: str, pairs: Sequence[tuple[Key, Key]]) -> list[Noted]:
+    """The id mappings of objects that were found on the target, with the digests of what identified them."""
     reader = next((reader for reader in get_readers(layout.model, graph) if reader.identity.locates), None)
     names = [name for name in reader.get_names() if name] if reader is not None else []
     rows = {}
@@ -264,5 +279,5 @@ def describe_matched(
     noted = []
     for key, theirs in pairs:
         values = layout.get_values(rows[theirs]) if theirs in rows else []
-        noted.append((key, theirs, False, get_identity_digests(layout, values, names if values else ())))
+        noted.append(Noted(key, theirs, False, get_identity_digests(layout, values, names if values else ())))
     return noted

@@ -7,32 +7,26 @@ automatic; 5. otherwise the object is new. Only reads.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any
 
-from django.core.exceptions import MultipleObjectsReturned, ObjectDoesNotExist
 from django.db.models import Model
 
+from gestore_sync.asking import ask_manager
 from gestore_sync.comparison import is_other_object
 from gestore_sync.exceptions import UnreadableValue
 from gestore_sync.identity import Identity, has_automatic_key, iter_identities
 from gestore_sync.layouts import Layout
-from gestore_sync.locators import IdentityReader, freeze, get_readers, read_natural_key
-from gestore_sync.mappings import Mapping as IdMapping
+from gestore_sync.locators import Doubt, IdentityReader, freeze, get_readers
 from gestore_sync.mappings import MappingStore
 from gestore_sync.natural import find_natural_manager
 from gestore_sync.reading import KEYS_PER_QUERY, find_existing, get_queryset, match_keys
+from gestore_sync.recall import Mapping as IdMapping
+from gestore_sync.recognition import Untouched
 from gestore_sync.refs import NEW, Key, KeyMap, Ref, get_key_columns, iter_chunks, make_key_set
 from gestore_sync.scope import Role
 from gestore_sync.subgraph import ROLES, Subgraph
 from gestore_sync.translation import LOST, Counterparts
-
-
-class Doubt(NamedTuple):
-    """Why an object's counterpart cannot be told; ``fields``: the values of both sides, where they matter."""
-
-    ref: Ref
-    reason: str
-    fields: dict[str, list[Any]] = {}
 
 
 class Lookup:
@@ -40,7 +34,8 @@ class Lookup:
 
     ``doomed``: rows of the target that the run deletes, which are the counterpart of nothing. ``tolerant``: objects
     whose natural key cannot be asked for are noted in ``unreadable``; else the first one raises. ``kept``: new objects
-    that keep their automatic primary keys.
+    that keep their automatic primary keys. ``free``: by identity the objects whose values no row of the target has.
+    ``untouched``: recognizes rows that nobody has to read.
     """
 
     def __init__(
@@ -57,6 +52,8 @@ class Lookup:
         self.tolerant = False
         self.unreadable: dict[Ref, str] = {}
         self.kept: dict[type[Model], Any] = {}
+        self.free: dict[Identity, Any] = {}
+        self.untouched = Untouched(subgraph, target, is_on=False)
         self._get_layout = get_layout
 
     def locate(self, model: type[Model]) -> None:
@@ -74,12 +71,8 @@ class Lookup:
         counterparts = self.counterparts.maps[model]
         mapped = self._find_mapped(model, readers, keys)
         allow_many = any(reader.identity.allow_many for reader in readers)
-        rest = []
-        for key in keys:
-            if key in mapped:
-                self._accept(model, key, mapped[key], shared=allow_many)
-            else:
-                rest.append(key)
+        rest = [key for key in keys if key not in mapped] if mapped else keys
+        self._accept_all(model, mapped, shared=allow_many)
         for reader in readers:
             rest = self._locate_by(reader, rest) if rest else rest
         for face in self._get_children(model):
@@ -90,9 +83,9 @@ class Lookup:
             rest = self._locate_one_by_one(model, rest)
         if rest and not has_automatic_key(model):
             rest = self._locate_by_key(model, rest)
-        for key in rest:
-            if self.subgraph.find_role(model, key) is not Role.LOOK_UP:
-                counterparts.set(key, NEW)
+        members = self.subgraph.members.get((model, Role.LOOK_UP))
+        only_looked_up = members.seen if members is not None else ()
+        counterparts.mark_new([key for key in rest if key not in only_looked_up] if only_looked_up else rest)
 
     def _get_children(self, model: type[Model]) -> list[type[Model]]:
         """The multi-table children of ``model`` that have objects in the subgraph, whose natural key may find it."""
@@ -102,28 +95,47 @@ class Lookup:
 
     def _accept(self, model: type[Model], key: Key, target: Key, *, shared: bool = False) -> None:
         """Take ``target`` as the counterpart; no two objects have the same one unless the model allows it."""
-        if not self._taken.add(target) and not shared:
-            others = (other for other, theirs in self.counterparts.maps[model].items() if theirs == target)
-            self.doubts.append(
-                Doubt(
-                    Ref(model, key),
-                    f"{Ref(model, key)} and {Ref(model, next(others, '?'))} of the source would both be "
-                    f"{Ref(model, target)} of the target. Make them one there, or give the model another identity.",
-                )
-            )
-        self.counterparts.maps[model].set(key, target)
+        self._accept_all(model, {key: target}, shared=shared)
+
+    def _accept_all(self, model: type[Model], pairs: Mapping[Key, Key], *, shared: bool) -> None:
+        """The same of many objects, each with its ``target``."""
+        counterparts = self.counterparts.maps[model]
+        fresh = self._taken.update(pairs.values())
+        if len(fresh) < len(pairs) and not shared:
+            left = set(fresh)
+            for key, target in pairs.items():
+                if target in left:
+                    left.remove(target)
+                else:
+                    every = chain(counterparts.items(), pairs.items())
+                    others = (other for other, theirs in every if theirs == target and other != key)
+                    both = f"{Ref(model, key)} and {Ref(model, next(others, '?'))} of the source would both be "
+                    advice = "Make them one there, or give the model another identity."
+                    self.doubts.append(Doubt(Ref(model, key), f"{both}{Ref(model, target)} of the target. {advice}"))
+        counterparts.set_all(pairs)
 
     # 1. the id mapping
 
     def _find_mapped(self, model: type[Model], readers: list[IdentityReader], keys: list[Key]) -> dict[Key, Key]:
         """The valid mappings. One whose row is gone, or is another object by now, is left out."""
-        doomed = self.doomed.get(model, {})
-        mappings = {
-            key: mapping for key, mapping in self.store.find(model, keys).items() if mapping.target not in doomed
-        }
-        replaced = self.store.find_replaced(model, [mapping.target for mapping in mappings.values()])
+        as_left = self.untouched.find(self._get_layout(model), self.store, keys)
+        found = self.store.find(model, [key for key in keys if key not in as_left] if as_left else keys)
+        doomed = self.doomed.get(model, ())
+        targets = [target for target in as_left.values() if target not in doomed]
+        targets += [mapping.target for mapping in found.values() if mapping.target not in doomed]
+        replaced = self.store.find_replaced(model, targets)
         self._stale |= replaced
-        mappings = {key: mapping for key, mapping in mappings.items() if mapping.target not in replaced}
+        gone = replaced.union(doomed)
+        valid = {key: target for key, target in as_left.items() if target not in gone} if gone else dict(as_left)
+        mappings = {key: mapping for key, mapping in found.items() if mapping.target not in gone}
+        valid |= self._check_mapped(model, readers, mappings)
+        self.untouched.is_complete &= len(valid) == len(as_left) + len(found)
+        return valid
+
+    def _check_mapped(
+        self, model: type[Model], readers: list[IdentityReader], mappings: dict[Key, IdMapping]
+    ) -> dict[Key, Key]:
+        """Those of the mappings whose row is there and is no other object by now."""
         if not mappings:
             return {}
         targets = [mapping.target for mapping in mappings.values()]
@@ -170,27 +182,39 @@ class Lookup:
 
     def _locate_by(self, reader: IdentityReader, keys: list[Key], model: type[Model] | None = None) -> list[Key]:
         """Locate by one identity; the keys that it does not find. ``model``: the parent, if it is a child's key."""
+        if reader.finds_none(self.counterparts):
+            return keys
         model = model or reader.model
         values = reader.read(self.source, keys)
         is_self_linked = any(reader.self_linked)
+        resolved: dict[Key, tuple[Any, ...] | None] = {}
         if is_self_linked:
             keys = reader.sort_parents_first(keys, values)
-        wanted = (
-            reader.resolve(parts, self.counterparts, self.source, without_self=is_self_linked)
-            for parts in values.values()
-        )
-        known = [parts for parts in wanted if parts is not None]
-        found = reader.find(self.target, known, without_self=is_self_linked)
+            wanted = [
+                reader.resolve(parts, self.counterparts, self.source, without_self=True) for parts in values.values()
+            ]
+        else:
+            resolved = reader.resolve_all(values, self.counterparts, self.source)
+            wanted = list(resolved.values())
+        found = reader.find(self.target, [parts for parts in wanted if parts], without_self=is_self_linked)
         held = self._find_held(model, found)
+        doomed = self.doomed.get(model, ())
+        free = self.free.setdefault(reader.identity, make_key_set(model))
         rest = []
         for key in keys:
-            parts = reader.resolve(values[key], self.counterparts, self.source) if key in values else None
-            hits = [hit for hit in found.get(parts, ()) if held.get(hit, key) == key] if parts is not None else []
-            hits = [hit for hit in hits if hit not in self.doomed.get(model, ())]
-            if not hits:
+            parts = resolved.get(key)
+            if is_self_linked and key in values:
+                parts = reader.resolve(values[key], self.counterparts, self.source)
+            if parts is None or parts not in found:
                 rest.append(key)
+                if parts is not None:
+                    free.add(key)
                 continue
-            self._choose(reader.identity, model, key, hits)
+            hits = [hit for hit in found[parts] if held.get(hit, key) == key and hit not in doomed]
+            if hits:
+                self._choose(reader.identity, model, key, hits)
+            else:
+                rest.append(key)
         return rest
 
     def _choose(self, identity: Identity, model: type[Model], key: Key, hits: list[Key]) -> None:
@@ -235,38 +259,20 @@ class Lookup:
             ref = Ref(model, instance.pk)
             missing.pop(ref.pk, None)
             try:
-                found = self._ask_manager(manager, instance, ref)
+                found = ask_manager(manager, instance, ref)
             except UnreadableValue as error:
                 if not self.tolerant:
                     raise
                 self.unreadable[ref] = str(error)
                 found = None
-            if found is None:
+            if isinstance(found, Doubt):
+                self.doubts.append(found)
+            if found is None or isinstance(found, Doubt):
                 rest.append(ref.pk)
             else:
                 self.counterparts.note_way(model, ref.pk, identity.name)
                 self._accept(model, ref.pk, found.pk)
         return [*rest, *missing]
-
-    def _ask_manager(self, manager: Any, instance: Model, ref: Ref) -> Model | None:
-        """The object of the target with the natural key of ``instance``. Raises :class:`UnreadableValue`."""
-        natural_key = read_natural_key(instance)
-        try:
-            found: Model | None = manager.get_by_natural_key(*natural_key) if natural_key else None
-        except ObjectDoesNotExist:
-            return None
-        except MultipleObjectsReturned:
-            reason = f"The natural key {natural_key!r} of {ref} matches two rows of the target. Make them one."
-            self.doubts.append(Doubt(ref, reason))
-            return None
-        except Exception as error:
-            raise UnreadableValue(
-                f"get_by_natural_key{natural_key!r} failed for {ref}: {type(error).__name__}: {error}. "
-                'Mend it, or name fields in GESTORE_SYNC["IDENTITY"].',
-                ref=ref,
-                using=self.source,
-            ) from error
-        return found
 
     # 4. the primary key
 

@@ -2,63 +2,31 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.db import connections
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 
+from gestore_sync.background import Background
 from gestore_sync.changelog import find_replaced, has_log
 from gestore_sync.exceptions import SchemaMismatch, WriteFailed, WrongDatabase
+from gestore_sync.keytexts import dump_key, load_key
 from gestore_sync.models import KEY_LENGTH, Conflict, IdMapping, Origin, SyncRun
+from gestore_sync.plan import Noted
 from gestore_sync.reading import KEYS_PER_QUERY, get_queryset, match
-from gestore_sync.refs import Key, Ref, dump_pk, get_field, iter_chunks, load_pk
+from gestore_sync.recall import Mapping, Recall, Sent
+from gestore_sync.refs import Key, Ref, get_field, iter_chunks, make_key_list
 from gestore_sync.schema import check_schema
 from gestore_sync.writers import get_writer
 
-UNMISTAKABLE = re.compile(r"[!-@\[-~]([ -@\[-~]*[!-@\[-~])?")
-"""Printable ASCII without capital letters, and without blanks at its ends."""
-
-KEPT_IN_MEMORY = 50_000
-"""So many mappings are kept for the steps of one run that ask for them again."""
-
-FIELDS = ("origin", "remote", "model", "source_pk", "target_pk", "created", "digests", "serial")
-
-
-class Mapping(NamedTuple):
-    """One id mapping. ``pk``: of our row where the mapping is kept, None where there is none yet. ``mirrored``: the
-    digests come from a later push in the other direction."""
-
-    pk: int | None
-    target: Key
-    created: bool
-    digests: bytes
-    serial: int
-    mirrored: bool = False
-
-
-class Sent(NamedTuple):
-    """What is known of a row of the target: the object it stands for, whether a run created it, what was left there."""
-
-    key: Key
-    created: bool
-    digests: bytes
-
-
-def dump_key(key: Key) -> str:
-    """A primary key as text that every database tells from any other, whatever its collation takes for equal."""
-    text = dump_pk(key)
-    return text if UNMISTAKABLE.fullmatch(text) else f"X{text.encode('utf-8', 'surrogatepass').hex()}"
-
-
-def load_key(model: type[Model], text: str) -> Key:
-    """The primary key of ``model`` that :func:`dump_key` made ``text`` of."""
-    if text.startswith("X"):
-        text = bytes.fromhex(text[1:]).decode("utf-8", "surrogatepass")
-    return load_pk(model, text)
+FIELDS = (
+    *("origin", "remote", "model", "source_pk", "target_pk", "created", "digests", "serial"),
+    *("source_imprint", "target_imprint"),
+)
+NO_IMPRINTS = (None, None)
 
 
 def has_tables(using: str) -> bool:
@@ -68,7 +36,11 @@ def has_tables(using: str) -> bool:
 
 
 class MappingStore:
-    """The id mappings of one source on one target. ``place`` is the database where they are kept, if they are kept."""
+    """The id mappings of one source on one target. ``place`` is the database where they are kept, if they are kept.
+
+    ``unsettled``: the objects of the source whose counterpart is no longer the row that it was, or that have none now;
+    ``left``: the rows that were. ``borrowed``: models of objects that are known by a mapping that is not kept here.
+    """
 
     keeps: ClassVar[bool] = True
 
@@ -81,7 +53,12 @@ class MappingStore:
         check_schema(source, [Origin])
         self.source = source
         self.target = target
-        self._known: dict[type[Model], dict[Key, Mapping | None]] = {}
+        self._recall = Recall()
+        self._blank: dict[type[Model], bool] = {}
+        self._written: set[type[Model]] = set()
+        self.unsettled: dict[type[Model], Any] = {}
+        self.left: dict[type[Model], Any] = {}
+        self.borrowed: set[type[Model]] = set()
         self.in_target = has_tables(target)
         self.place = target if self.in_target else source
         self.remote = "" if self.in_target else target
@@ -95,6 +72,7 @@ class MappingStore:
         self._mirror = self._find_mirror()
         self._kept = self._find_kept()
         self._writer = get_writer(self.place)
+        self.background = Background()
 
     def _check_identity(self) -> None:
         if self.uuid is not None and self.uuid == self.target_uuid:
@@ -119,10 +97,15 @@ class MappingStore:
         known = get_queryset(Origin, self.source).filter(uuid=self.target_uuid)
         return known.exclude(uuid=self.uuid).values_list("pk", flat=True).first()
 
-    def _get_rows(self, model: type[Model]) -> Any:
-        return get_queryset(IdMapping, self.place).filter(
-            origin=self.origin, remote=self.remote, model=model._meta.label_lower
-        )
+    def get_rows(self, model: type[Model], *, of_all: bool = False) -> QuerySet[IdMapping]:
+        """The id mappings of a model where they are kept; ``of_all``: those of every origin."""
+        rows = get_queryset(IdMapping, self.place).filter(remote=self.remote, model=model._meta.label_lower)
+        return rows.filter(origin__in=self._origins) if of_all else rows.filter(origin=self.origin)
+
+    @property
+    def is_only_one(self) -> bool:
+        """Whether the id mappings on the target are all that is known: none are kept elsewhere, in either direction."""
+        return self.in_target and self._kept is None and self._mirror is None
 
     def find(self, model: type[Model], keys: Sequence[Key]) -> dict[Key, Mapping]:
         """The mappings of these objects of the source.
@@ -130,35 +113,53 @@ class MappingStore:
         Also those that were kept at the source before the target had our tables, and what pushes in the other
         direction left; where there are two, what was written later says what was left on the target.
         """
-        known = self._known.setdefault(model, {})
-        missing = [key for key in keys if key not in known]
-        read = self._find(model, missing) if missing else {}
-        if sum(map(len, self._known.values())) + len(missing) <= KEPT_IN_MEMORY:
-            known.update((key, read.get(key)) for key in missing)
-        return {key: found for key in keys if (found := known.get(key) or read.get(key)) is not None}
+        unknown = self._recall.find_unknown(model, keys)
+        is_empty = self._is_blank(model) and model not in self._written
+        read = self._find(model, unknown) if unknown and not is_empty else {}
+        self._recall.note(model, unknown, read)
+        return self._recall.pick(model, keys, read)
+
+    def _is_blank(self, model: type[Model]) -> bool:
+        """Whether there were no mappings of this model when they were first asked for: this run has made those there
+        are."""
+        if model not in self._blank:
+            is_alone = self._kept is None and self._mirror is None
+            self._blank[model] = is_alone and not self.get_rows(model, of_all=True).exists()
+        return self._blank[model]
+
+    @cached_property
+    def _origins(self) -> list[int]:
+        """All origins that the place knows. Queries name them because the indexes begin with the origin."""
+        known = set(get_queryset(Origin, self.place).values_list("pk", flat=True))
+        return sorted(known if self.origin is None else known | {self.origin})
 
     def _find(self, model: type[Model], keys: Sequence[Key]) -> dict[Key, Mapping]:
         by_text = {dump_key(key): key for key in keys}
-        found = self._read(model, self._get_rows(model), by_text)
+        found = self._read(model, self.get_rows(model), by_text)
         if self._kept is not None:
             kept = self._read(model, self._kept.filter(model=model._meta.label_lower), by_text)
-            found = {**{key: mapping._replace(pk=None) for key, mapping in kept.items()}, **found}
+            if kept.keys() - found.keys():
+                self.borrowed.add(model)
+            found = {**{key: mapping._replace(pk=None, imprints=None) for key, mapping in kept.items()}, **found}
         for key, mirrored in self._find_mirrored(model, by_text).items():
             own = found.get(key)
             if own is None:
                 found[key] = mirrored
+                self.borrowed.add(model)
             elif own.target == mirrored.target and own.serial < mirrored.serial:
                 found[key] = mirrored._replace(pk=own.pk, created=own.created)
         return found
 
     @staticmethod
     def _read(model: type[Model], rows: Any, by_text: dict[str, Key]) -> dict[Key, Mapping]:
-        columns = ("source_pk", "pk", "target_pk", "created", "digests", "serial")
+        columns = ("source_pk", "pk", "target_pk", "created", "digests", "serial", "source_imprint", "target_imprint")
         return {
-            by_text[source]: Mapping(pk, load_key(model, target), created, bytes(digests), serial)
-            for source, pk, target, created, digests, serial in rows.filter(match("source_pk", by_text)).values_list(
-                *columns
+            by_text[source]: Mapping(
+                pk, load_key(model, target), created, bytes(digests), serial, None if theirs is None else (mine, theirs)
             )
+            for source, pk, target, created, digests, serial, mine, theirs in rows.filter(
+                match("source_pk", by_text)
+            ).values_list(*columns)
             if source in by_text
         }
 
@@ -184,7 +185,7 @@ class MappingStore:
         """By row of the target, the objects of the source that are mapped to it."""
         by_text = {dump_key(key): key for key in targets}
         found: dict[Key, list[Sent]] = {}
-        sets = [self._get_rows(model)]
+        sets = [self.get_rows(model)]
         if self._kept is not None:
             sets.append(self._kept.filter(model=model._meta.label_lower))
         for rows in sets if by_text else ():
@@ -210,7 +211,7 @@ class MappingStore:
 
     def iter_sources(self, model: type[Model]) -> Iterator[Key]:
         """The keys of all objects of the source that are mapped."""
-        sets = [self._get_rows(model)]
+        sets = [self.get_rows(model)]
         if self._kept is not None:
             sets.append(self._kept.filter(model=model._meta.label_lower))
         texts = (text for rows in sets for text in rows.values_list("source_pk", flat=True).iterator(chunk_size=10_000))
@@ -221,40 +222,74 @@ class MappingStore:
         by_text = {dump_key(key): key for key in targets}
         if not self.in_target or not by_text:
             return set()
-        rows = get_queryset(IdMapping, self.place).filter(match("target_pk", by_text), model=model._meta.label_lower)
-        others = rows.exclude(origin=self.origin) if self.origin is not None else rows
+        others = get_queryset(IdMapping, self.place).filter(
+            match("target_pk", by_text),
+            origin__in=[origin for origin in self._origins if origin != self.origin],
+            model=model._meta.label_lower,
+        )
         return {by_text[text] for text in others.values_list("target_pk", flat=True) if text in by_text}
 
-    def save(self, model: type[Model], rows: Sequence[tuple[Key, Key, bool, bytes]]) -> None:
-        """Keep ``(source key, target key, created, digests)``, in the open transaction of the place."""
-        known = self.find(model, [row[0] for row in rows])
+    def save(self, model: type[Model], rows: Sequence[Noted]) -> None:
+        """Keep id mappings, in the open transaction of the place."""
+        known = self.find(model, [row.key for row in rows])
+        here = (self.origin, self.remote, model._meta.label_lower)
         fields = [get_field(IdMapping, name) for name in FIELDS]
         fresh, changed = [], []
-        for key, target, created, digests in rows:
-            mapping = known.get(key)
-            texts = [dump_key(key), dump_key(target)]
-            if max(map(len, texts)) > KEY_LENGTH:
+        for key, target, created, digests, imprints in rows:
+            text, target_text = dump_key(key), dump_key(target)
+            if len(text) > KEY_LENGTH or len(target_text) > KEY_LENGTH:
                 raise WriteFailed(
                     f"The primary key of {Ref(model, key)} is too long for an id mapping: {KEY_LENGTH} characters fit.",
                     ref=Ref(model, key),
                 )
-            values = [texts[1], created, digests, mapping.serial + 1 if mapping else 1]
+            mapping = known.get(key)
+            serial = 1 if mapping is None else mapping.serial + 1
+            values = (target_text, created, digests, serial, *(imprints or NO_IMPRINTS))
+            if mapping is not None and mapping.target != target:
+                self._note_unsettled(model, [key], [mapping.target])
             if mapping is None or mapping.pk is None:
-                fresh.append([self.origin, self.remote, model._meta.label_lower, texts[0], *values])
+                fresh.append((*here, text, *values))
             else:
                 changed.append((mapping.pk, values))
-        for row in rows:
-            self._known.get(model, {}).pop(row[0], None)
-        if fresh:
-            self._writer.insert(IdMapping, fields, fresh)
+        self._recall.forget(model, [row.key for row in rows])
+        self._written.add(model)
         if changed:
+            self.background.join()
             self._writer.update(IdMapping, fields[4:], changed)
+        if fresh:
+            self.background.run(lambda: self._writer.insert(IdMapping, fields, fresh))
 
     def forget(self, model: type[Model], targets: Sequence[Key], *, only_ours: bool = False) -> None:
         """Drop every origin's mappings to these rows of the target, which have just been created. ``only_ours``: ours,
         of rows that are deleted; the other origins will notice by theirs that they are."""
-        self._known.pop(model, None)
-        rows = get_queryset(IdMapping, self.place).filter(remote=self.remote, model=model._meta.label_lower)
-        rows = rows.filter(origin=self.origin) if only_ours else rows
+        if not only_ours and self._is_blank(model):
+            return
+        self._recall.forget(model)
+        rows = self.get_rows(model, of_all=not only_ours)
         for chunk in iter_chunks([dump_key(key) for key in targets], KEYS_PER_QUERY):
-            rows.filter(match("target_pk", chunk))._raw_delete(self.place)
+            of_chunk = rows.filter(match("target_pk", chunk))
+            if found := list(of_chunk.values_list("origin", "source_pk", "target_pk")):
+                ours = [load_key(model, own) for origin, own, _ in found if origin == self.origin]
+                self._note_unsettled(model, ours, [load_key(model, other) for _, _, other in found])
+                of_chunk._raw_delete(self.place)
+
+    def _note_unsettled(self, model: type[Model], keys: Sequence[Key], targets: Sequence[Key]) -> None:
+        for noted, some in ((self.unsettled, keys), (self.left, targets)):
+            if some:
+                noted.setdefault(model, make_key_list(model)).extend(some)
+
+    def forget_imprints(self, model: type[Model], keys: Iterable[Key]) -> None:
+        """Have these objects compared again, whatever their imprints say."""
+        self._forget_imprints(model, self.get_rows(model), "source_pk", keys)
+
+    def forget_imprints_of(self, model: type[Model], targets: Iterable[Key]) -> None:
+        """Have the objects of every origin compared again that these rows of the target stand for."""
+        self._forget_imprints(model, self.get_rows(model, of_all=True), "target_pk", targets)
+
+    def _forget_imprints(self, model: type[Model], rows: QuerySet[IdMapping], column: str, keys: Iterable[Key]) -> None:
+        fields = [get_field(IdMapping, name) for name in FIELDS[-2:]]
+        for chunk in iter_chunks([dump_key(key) for key in keys], KEYS_PER_QUERY):
+            some = rows.filter(match(column, chunk), target_imprint__isnull=False)
+            if ids := list(some.values_list("pk", flat=True)):
+                self._writer.update(IdMapping, fields, [(pk, [None, None]) for pk in ids])
+        self._recall.forget(model)

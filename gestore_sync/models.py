@@ -92,11 +92,12 @@ class ObjectOfOrigin(models.Model):
     """What is kept of one object of an origin and the row that is its counterpart.
 
     ``remote`` is empty where it is kept in the target itself, and its alias where the target has no tables of ours and
-    it is kept at the source.
+    it is kept at the source. The reference to the origin has no constraint, which would look it up for each row that is
+    pushed: nobody deletes origins but by hand.
     """
 
     id = models.BigAutoField(primary_key=True)
-    origin = models.ForeignKey(Origin, models.CASCADE, verbose_name=_("origin"), db_index=False)
+    origin = models.ForeignKey(Origin, models.CASCADE, verbose_name=_("origin"), db_constraint=False, db_index=False)
     remote = models.CharField(_("remote"), max_length=64, blank=True)
     model = models.CharField(_("model"), max_length=200)
     source_pk = models.CharField(_("primary key at the origin"), max_length=KEY_LENGTH)
@@ -111,12 +112,15 @@ class IdMapping(ObjectOfOrigin):
 
     ``created``: we put the row there. ``digests``: what the fields held when both sides were last in step, see
     :mod:`gestore_sync.digests`. ``serial``: of two mappings of one pair of rows, one for each direction, the greater
-    one was written later (a Lamport clock).
+    one was written later (a Lamport clock). ``source_imprint`` and ``target_imprint``: what stands for the whole rows
+    as they were then, see :mod:`gestore_sync.imprints`; empty where they are to be compared.
     """
 
     created = models.BooleanField(_("created by a run"), default=False)
     digests = models.BinaryField(_("digests"), default=b"")
     serial = models.PositiveIntegerField(_("serial"), default=0)
+    source_imprint = models.BigIntegerField(_("imprint at the origin"), null=True, editable=False)
+    target_imprint = models.BigIntegerField(_("imprint here"), null=True, editable=False)
 
     class Meta:
         verbose_name = _("id mapping")

@@ -13,11 +13,12 @@ from gestore_sync.circles import find_circles, refuse_circles
 from gestore_sync.exceptions import PlanError
 from gestore_sync.layouts import Layout
 from gestore_sync.needs import iter_targets
-from gestore_sync.plan import Create, Delete, Detach, Given, Keep, Note, Operation, Spool, Update
+from gestore_sync.plan import Create, Delete, Detach, Given, Keep, Note, Operation, Update
 from gestore_sync.planlines import CREATE, DELETE, DETACH, KEEP, NOTE, PLACE, UPDATE, Line
 from gestore_sync.planner import Planner
 from gestore_sync.reading import iter_rows
 from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, iter_chunks, show_key
+from gestore_sync.spools import Spool
 
 CHUNK = 10_000
 Keys = dict[type[Model], set[Key]]
@@ -255,10 +256,9 @@ class Narrowing:
     def _filter(self) -> None:
         plan = self._plan
         for name in ("creates", "changes", "removals"):
-            spool, kept = getattr(plan, name), Spool()
+            spool, kept = getattr(plan, name), Spool[Operation]()
             for operation in spool:
-                rest = self._without(operation)
-                if rest is not None:
+                if (rest := self._without(operation)) is not None:
                     kept.add(rest)
             spool.close()
             setattr(plan, name, kept)

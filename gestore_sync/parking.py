@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import count, islice
 from typing import Any
 
 from django.conf import settings
-from django.db import connections, models
+from django.db import connections, models, transaction
 from django.db.models import Field, Max, Min, Model
 
+from gestore_sync.exceptions import WriteFailed
 from gestore_sync.reading import get_queryset, match
-from gestore_sync.refs import resolve_key_field
+from gestore_sync.refs import Key, get_field, resolve_key_field
 
 BLOCK = 1000
 SPREAD = 100_000
@@ -99,3 +101,26 @@ def iter_words(length: int) -> Iterator[str]:
             number, rest = divmod(number, len(LETTERS))
             word = LETTERS[rest] + word
         yield word
+
+
+def park(
+    model: type[Model], name: str, using: str, keys: Sequence[Key], write: Callable[[Sequence[Any]], None]
+) -> None:
+    """Have ``write`` give the unique field of these rows, ``(primary key, [value])``, values that nobody else wants.
+
+    Raises :class:`WriteFailed` where the database takes none.
+    """
+    connection = connections[using]
+    unchecked = connection.constraint_checks_disabled() if connection.vendor == "mysql" else nullcontext()
+    refused: WriteFailed | None = None
+    for values in iter_parkings(model, get_field(model, name), using, len(keys)):
+        try:
+            with unchecked, transaction.atomic(using=using):
+                write([(key, [value]) for key, value in zip(keys, values, strict=True)])
+            return
+        except WriteFailed as error:
+            refused = error
+    raise WriteFailed(
+        f"Rows of {model._meta.label} trade values of the unique field {name!r}, and no value may stand there for the "
+        "time between. Make the change in two steps at the source, with a push after each."
+    ) from refused

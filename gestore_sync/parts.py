@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 from django.db.models import Model
 from django.utils import timezone
 
+from gestore_sync.deferral import Deferral
 from gestore_sync.executor import Executor
 from gestore_sync.identity import has_automatic_key
 from gestore_sync.links import Link
@@ -25,6 +26,7 @@ from gestore_sync.plan import Create, Operation, Report
 from gestore_sync.planner import Planner
 from gestore_sync.progress import Progress
 from gestore_sync.reading import find_existing, get_queryset
+from gestore_sync.references import forget_around
 from gestore_sync.refs import NEW, Ref, dump_pk
 from gestore_sync.runs import insert_run
 
@@ -166,11 +168,14 @@ class PartExecutor(Executor):
         take longer with each part on databases that look at the whole table."""
         started = timezone.now()
         self._defer_constraints()
-        self.journal = self.planner.make_journal()
-        self._deferred = {}
-        for operation in part:
-            self._create(operation)
+        self.journal = self._make_journal()
+        self._deferral = Deferral(self.plan.deferred)
+        with self.background:
+            for operation in part:
+                self._create(operation)
+                self.journal.flush()
         self._write_deferred()
+        forget_around(self.store, self.graph)
         self.journal.write()
         counts = Report(created=count_rows(part))
         insert_run(self.store, replace(self.plan, report=counts), started, uuid, None)

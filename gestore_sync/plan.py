@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import pickle
-import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -14,8 +12,7 @@ from django.db.models import Model
 
 from gestore_sync.locations import hide_password
 from gestore_sync.refs import Key, Ref, make_key_list, make_key_set
-
-SPOOL_SIZE = 8 * 1024 * 1024
+from gestore_sync.spools import Spool
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +25,14 @@ class Create:
 
 class Change(NamedTuple):
     """One row to change: the row of the source, the target's key, the numbers of the columns to write, the digests of
-    the others, and whether a run of ours created the row."""
+    the others, whether a run of ours created the row, and the imprint that it has before."""
 
     row: tuple[Any, ...]
     target: Key
     columns: tuple[int, ...]
     digests: bytes
     created: bool
+    imprint: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +43,23 @@ class Update:
     rows: list[Change]
 
 
+class Noted(NamedTuple):
+    """An id mapping to keep: the keys of both sides, whether a run of ours created the row, the digests of what is
+    there now, and the imprints of the rows at the source and on the target, if they are in step and known."""
+
+    key: Key
+    target: Key
+    created: bool
+    digests: bytes
+    imprints: tuple[int, int] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Id mappings to keep for rows that are not written: ``(source key, target key, created, digests)``."""
+    """Id mappings to keep for rows that are not written."""
 
     label: str
-    rows: list[tuple[Key, Key, bool, bytes]]
+    rows: list[Noted]
 
 
 class Given(NamedTuple):
@@ -116,28 +125,6 @@ class Release:
 
 
 Operation = Create | Update | Note | Keep | Delete | Detach | Attach | Park | Release
-
-
-class Spool:
-    """Operations in the order in which they were added, in memory while they are few and in a temporary file after."""
-
-    def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(max_size=SPOOL_SIZE)  # noqa: SIM115
-        self.size = 0
-
-    def add(self, operation: Operation) -> None:
-        """Append one batch."""
-        pickle.dump(operation, self._file, protocol=pickle.HIGHEST_PROTOCOL)
-        self.size += 1
-
-    def __iter__(self) -> Iterator[Operation]:
-        self._file.seek(0)
-        for _ in range(self.size):
-            yield pickle.load(self._file)  # our own anonymous file
-
-    def close(self) -> None:
-        """Give the file back."""
-        self._file.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,10 +247,10 @@ class Plan:
     """
 
     report: Report = field(default_factory=Report)
-    early: Spool = field(default_factory=Spool)
-    creates: Spool = field(default_factory=Spool)
-    changes: Spool = field(default_factory=Spool)
-    removals: Spool = field(default_factory=Spool)
+    early: Spool[Operation] = field(default_factory=Spool)
+    creates: Spool[Operation] = field(default_factory=Spool)
+    changes: Spool[Operation] = field(default_factory=Spool)
+    removals: Spool[Operation] = field(default_factory=Spool)
     roots: list[Ref] = field(default_factory=list)
     models: list[type[Model]] = field(default_factory=list)
     deferred: frozenset[str] = frozenset()
@@ -273,7 +260,7 @@ class Plan:
     waiting: dict[Ref, str] = field(default_factory=dict)
     account: Account = field(default_factory=Account)
 
-    def get_spools(self) -> tuple[Spool, ...]:
+    def get_spools(self) -> tuple[Spool[Operation], ...]:
         """The operations, in the order in which they are applied."""
         return self.early, self.creates, self.changes, self.removals
 

@@ -17,9 +17,9 @@ from typing import Any, Self
 from gestore_sync.exceptions import PlanError, UntrustedBundle
 from gestore_sync.locations import hide_password, open_input, open_output
 from gestore_sync.manifests import find_model
-from gestore_sync.plan import SPOOL_SIZE
 from gestore_sync.planlines import Line, make_code
 from gestore_sync.signatures import sign, verify
+from gestore_sync.spools import SPOOL_SIZE
 
 FORMAT = "gestore_sync plan"
 VERSION = 1

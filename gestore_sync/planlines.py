@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 from django.db.models import Model
 
 from gestore_sync.adapters import Node
+from gestore_sync.batches import iter_batches
 from gestore_sync.digests import make_digest
 from gestore_sync.excerpts import dump, dump_row, find_natural_keys, show, show_value
-from gestore_sync.layouts import Layout, get_batch_size
+from gestore_sync.layouts import Layout
 from gestore_sync.plan import Change, Create, Delete, Detach, Given, Keep, Note, Update
 from gestore_sync.planner import Planner
-from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, dump_pk, iter_chunks, show_key
+from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, dump_pk, show_key
 from gestore_sync.subgraph import TRAVELLING
 from gestore_sync.translation import LOST
 
@@ -158,13 +159,12 @@ class Lines:
         )
 
     def _iter_noted(self, model: type[Model], operation: Note) -> Iterator[Line]:
-        natural_keys = self._name(model, [row[0] for row in operation.rows])
-        for key, target, created, digests in operation.rows:
-            way = self._counterparts.get_way(model, key)
-            content = [created, digests]
-            yield self._make(
-                NOTE, Ref(model, key), target, natural_keys=natural_keys, reason=way, fields={}, content=content
-            )
+        natural_keys = self._name(model, [note.key for note in operation.rows])
+        for note in operation.rows:
+            ref = Ref(model, note.key)
+            way = self._counterparts.get_way(*ref)
+            content = [note.created, note.digests]
+            yield self._make(NOTE, ref, note.target, natural_keys=natural_keys, reason=way, fields={}, content=content)
 
     def _iter_kept(self, model: type[Model], operation: Keep) -> Iterator[Line]:
         """Values that lose a conflict, which are kept for a person to look at."""
@@ -235,7 +235,7 @@ class Lines:
 
     def _iter_there(self, layout: Layout, keys: Sequence[Key]) -> Iterator[tuple[tuple[Any, ...], dict[Key, Any]]]:
         """Rows of the target in the order of ``keys``, each with the natural keys of its batch."""
-        for chunk in iter_chunks(keys, get_batch_size(layout.model)):
+        for chunk in iter_batches(layout.model, self._planner.target, keys):
             natural_keys = find_natural_keys(layout.model, self._subgraph.graph, self._planner.target, chunk)
             rows = {row[0]: row for row in layout.read(self._planner.target, chunk, extras=False)}
             yield from ((rows[key], natural_keys) for key in chunk if key in rows)

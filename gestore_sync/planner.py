@@ -5,31 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db.models import Model
 
+from gestore_sync.batches import iter_batches
 from gestore_sync.circles import find_circles
 from gestore_sync.clashes import Clashes
 from gestore_sync.comparison import Decision, mirror_digests
 from gestore_sync.constraints import find_deferred
 from gestore_sync.deciding import Pair, decide_all, drop_known, find_barred, is_noted
-from gestore_sync.failures import read_natural_keys
 from gestore_sync.journal import Journal
 from gestore_sync.keeping import plan_kept
-from gestore_sync.layouts import Layout, get_batch_size
+from gestore_sync.layouts import Layout
 from gestore_sync.linkedvalues import iter_linked_values
 from gestore_sync.locators import describe_matched
 from gestore_sync.lookup import Lookup
 from gestore_sync.mappings import MappingStore
-from gestore_sync.narration import fill_report
+from gestore_sync.narration import Conflicts, describe_changes, fill_report
 from gestore_sync.needs import REFERRED, spread_needs
 from gestore_sync.ordering import get_identity_links, get_links, sort_models
 from gestore_sync.places import find_moved_nodes
-from gestore_sync.plan import Change, Conflict, Create, Note, Plan, Update
+from gestore_sync.plan import Change, Create, Note, Noted, Plan, Update
 from gestore_sync.policies import Policies
 from gestore_sync.progress import Progress
-from gestore_sync.refs import NEW, Key, Ref, iter_chunks, show_key
+from gestore_sync.recognition import Untouched, find_imprints
+from gestore_sync.refs import NEW, Key, Ref, make_key_list
 from gestore_sync.removals import Removals
 from gestore_sync.scope import Role
 from gestore_sync.subgraph import Subgraph
@@ -37,11 +38,11 @@ from gestore_sync.times import Times
 from gestore_sync.tombstones import Tombstones
 from gestore_sync.translation import LOST
 
-MAX_SHOWN = 1000
-
 
 class Planner:
-    """Makes the plan of one push."""
+    """Makes the plan of one push. ``can_recognize``: rows that are on both sides as they were left need not be read."""
+
+    can_recognize: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -69,11 +70,15 @@ class Planner:
         self.get_layout: Callable[[type[Model]], Layout] = cache(self._make_layout)
         self.lookup = self._make_lookup()
         self.lookup.tolerant = tolerant
+        self.untouched = self.lookup.untouched = Untouched(subgraph, target, is_on=self.can_recognize and store.keeps)
         self.counterparts = self.lookup.counterparts
         self.plan = Plan(roots=subgraph.roots)
-        self._named: dict[type[Model], list[tuple[Key, int]]] = {}
+        self._cleared: set[Key] = set()
+        self._conflicts = Conflicts(self.plan, self.source)
         self._unique_values: dict[type[Model], dict[str, dict[Key, Any]]] = {}
-        self.clashes = Clashes(subgraph.graph, self.source, target, self.counterparts, self.get_layout)
+        self.clashes = Clashes(
+            subgraph.graph, self.source, target, self.counterparts, self.get_layout, self.lookup.free
+        )
 
     def _make_layout(self, model: type[Model]) -> Layout:
         return Layout(model, self.subgraph.graph)
@@ -102,7 +107,7 @@ class Planner:
         for ref, reason, fields in self.lookup.doubts:
             counts = self.subgraph.find_role(*ref) not in REFERRED or self.subgraph.is_needed(*ref)
             if counts and ref.pk not in self.subgraph.barred.get(ref.model, {}):
-                self._add_conflict(ref, reason, fields)
+                self._conflicts.add(ref, reason, fields)
         self._find_linked_values()
         self._prepare(models)
         order = sort_models(models, links, lambda link: int(link.required))
@@ -121,7 +126,7 @@ class Planner:
             self._plan_model(model)
         places = (self.subgraph, self.target, self.counterparts, self.get_layout)
         for found in find_circles(self.plan, *places, self.store):
-            self._add_conflict(*found)
+            self._conflicts.add(*found)
         removals = self.removals = Removals(
             self.subgraph, self.target, self.store, self.counterparts, self.get_layout, self.on_conflict, self._times
         )
@@ -133,17 +138,9 @@ class Planner:
         self.plan.add_conflicts(removals.conflicts)
         self.plan.add_conflicts(self.clashes.settle(self.plan, lambda model: set(removals.deleted.get(model, ()))))
         removals.add_to(self.plan)
-        self._name_conflicts()
+        self._conflicts.name()
         fill_report(self.plan.report, self.subgraph, self.counterparts, self.store)
         return self.plan
-
-    def _name_conflicts(self) -> None:
-        """Add the natural keys of the first conflicts' objects, in bulk."""
-        for model, named in self._named.items():
-            found = read_natural_keys(model, self.source, [pk for pk, _ in named[:MAX_SHOWN]])
-            for pk, at in named[:MAX_SHOWN]:
-                if pk in found:
-                    self.plan.report.conflicts[at]["natural_key"] = list(found[pk])
 
     def _prepare(self, models: Sequence[type[Model]]) -> None:
         """What has to be done when the counterparts are known and nothing was compared."""
@@ -157,8 +154,13 @@ class Planner:
                 self._unique_values.setdefault(model, {})[name] = values
 
     def _plan_model(self, model: type[Model]) -> None:
-        label = model._meta.label
-        for keys in iter_chunks(list(self._iter_planned(model)), get_batch_size(model)):
+        untouched = self.untouched.get(model)
+        planned = make_key_list(model)
+        planned.extend(self._iter_planned(model))
+        rest = [key for key in planned if key not in untouched] if untouched else planned
+        self.plan.report.unchanged[model._meta.label] += len(planned) - len(rest)
+        self.progress.advance(len(planned) - len(rest))
+        for keys in iter_batches(model, self.source, rest):
             self._plan_batch(model, keys)
             self.progress.advance(len(keys))
         matched = [
@@ -167,9 +169,9 @@ class Planner:
             if self.subgraph.is_needed(model, key) and self.counterparts.get(model, key) is not NEW
         ]
         if matched:
-            self.plan.report.matched[label] += len(matched)
+            self.plan.report.matched[model._meta.label] += len(matched)
             self.progress.advance(len(matched))
-            for keys in iter_chunks(matched, get_batch_size(model)):
+            for keys in iter_batches(model, self.source, matched):
                 self._note_matched(model, keys)
 
     def _iter_planned(self, model: type[Model]) -> Iterator[Key]:
@@ -181,26 +183,35 @@ class Planner:
 
     def _plan_batch(self, model: type[Model], keys: list[Key]) -> None:
         layout = self.get_layout(model)
-        targets = {key: self.counterparts.get(model, key) for key in keys}
+        targets = dict(zip(keys, self.counterparts.get_all(model, keys), strict=True))
         existing = [target for target in targets.values() if target is not NEW]
-        theirs = {row[0]: row for row in layout.read(self.target, existing, extras=False)} if existing else {}
+        has_imprints = self.untouched.takes(layout, self.store)
+        self._cleared = set()
+        found = layout.read(self.target, existing, extras=False, imprints=has_imprints) if existing else ()
+        theirs = {row[0]: row for row in found}
         known = self.store.find(model, [key for key in keys if targets[key] is not NEW]) if existing else {}
         creates, updates, notes = [], [], []
-        rows = {row[0]: row for row in layout.read(self.source, keys)}
+        rows = {row[0]: row for row in layout.read(self.source, keys, imprints=has_imprints)}
+        moved = layout.translate_all([*rows.values()], self.counterparts, self.source)
+        translated = dict(zip(rows, moved, strict=True))
         pairs: dict[Key, Pair] = {}
         for key in keys:
             row, target = rows.get(key), targets[key]
             if row is None:
                 self._add_missing(Ref(model, key))
                 continue
-            mine = self._settle_lost(layout, row)
+            mine = translated[key]
+            if self.subgraph.barred or layout.is_lost(mine):
+                self._settle_lost(layout, row, mine)
+            if key in self._cleared:
+                row = rows[key] = row[: layout.imprint_at]
             if target is NEW:
                 creates.append(row)
                 continue
-            mapping = known.get(key)
-            digests = mapping.digests if mapping and mapping.target == target else None
-            if mapping is not None and mapping.mirrored and digests is not None:
-                digests = mirror_digests(layout, row, mine, digests)
+            mapping, digests = known.get(key), None
+            if mapping is not None and mapping.target == target:
+                is_mirrored, digests = mapping.mirrored, mapping.digests
+                digests = mirror_digests(layout, row, mine, digests) if is_mirrored else digests
             pairs[key] = Pair(mine, layout.get_values(theirs[target]), digests)
         decisions = decide_all(layout, self.source, pairs, targets, self.on_conflict, self._times)
         kept = plan_kept(self.plan, self.store, layout, rows, targets, pairs, decisions)
@@ -212,10 +223,13 @@ class Planner:
             for name, values in self._unique_values.get(model, {}).items():
                 if layout.names.index(name) in decision.kept:
                     values[key] = layout.get_values(theirs[target])[layout.names.index(name)]
+            if decision.kept:
+                row = row[: layout.imprint_at]
+            imprints = find_imprints(layout, row, theirs[target])
             if decision.write:
-                updates.append(Change(row, target, decision.write, decision.digests, created))
+                updates.append(Change(row, target, decision.write, decision.digests, created, imprints and imprints[1]))
             elif key in kept or not is_noted(mapping, target, digests, decision.digests):
-                notes.append((key, target, created, decision.digests))
+                notes.append(Noted(key, target, created, decision.digests, imprints))
         self.plan.report.created[model._meta.label] += len(creates)
         if creates:
             self.plan.creates.add(Create(model._meta.label, creates))
@@ -224,19 +238,18 @@ class Planner:
         self._add_notes(model, notes)
         self.clashes.check(model, [row[0] for row in creates], updates)
 
-    def _add_notes(self, model: type[Model], notes: list[tuple[Key, Key, bool, bytes]]) -> None:
+    def _add_notes(self, model: type[Model], notes: list[Noted]) -> None:
         if notes := drop_known(self.store, model, notes):
             self.plan.changes.add(Note(model._meta.label, notes))
 
     def _add_missing(self, ref: Ref) -> None:
         path = self.subgraph.get_path(ref)
         by = f" {path[1][0]} points to it by {path[0][1]}." if len(path) > 1 else ""
-        self._add_conflict(ref, f"{ref} does not exist at the source.{by} Mend the link there and run again.")
+        self._conflicts.add(ref, f"{ref} does not exist at the source.{by} Mend the link there and run again.")
 
-    def _settle_lost(self, layout: Layout, row: tuple[Any, ...]) -> list[Any]:
-        """The values for the target; an optional link to what has no counterpart becomes null, a required one is a
+    def _settle_lost(self, layout: Layout, row: tuple[Any, ...], values: list[Any]) -> None:
+        """In the values for the target an optional link to what has no counterpart becomes null; a required one is a
         conflict."""
-        values = layout.translate(row, self.counterparts, self.source)
         for number, value in enumerate(values):
             if value is NEW and (barred := find_barred(self.subgraph, layout, row, number)) is not None:
                 self._add_waiting(Ref(layout.model, row[0]), layout.names[number], barred)
@@ -244,7 +257,7 @@ class Planner:
                 name = layout.names[number]
                 link = layout.get_link(name)
                 if link is not None and link.required and find_barred(self.subgraph, layout, row, number) is None:
-                    self._add_conflict(
+                    self._conflicts.add(
                         Ref(layout.model, row[0]),
                         f"{Ref(layout.model, row[0])} needs {link}, which points to {row[number + 1]!r}; that has no "
                         "counterpart on the target and does not travel. Take it in (no --ignore, no --stop before it), "
@@ -253,7 +266,7 @@ class Planner:
                 elif (barred := find_barred(self.subgraph, layout, row, number)) is not None:
                     self._add_waiting(Ref(layout.model, row[0]), name, barred)
                 layout.clear_link(values, number)
-        return values
+                self._cleared.add(row[0])
 
     def _add_waiting(self, ref: Ref, name: str, barred: Ref) -> None:
         """Note that an object must wait for one that could not be sent, and what points to it must wait with it."""
@@ -274,14 +287,8 @@ class Planner:
         is_doubtful = any(doubt.ref == Ref(layout.model, key) for doubt in self.lookup.doubts)
         if is_doubtful or (not decision.disputed and decision.resolved is None):
             return
-        numbers = decision.disputed or (*decision.write, *decision.kept)
-        fields = {layout.names[at]: [layout.tell(row, at, pair.mine[at]), pair.theirs[at]] for at in numbers}
-        ref, other = Ref(layout.model, key), Ref(layout.model, target)
-        if decision.known:
-            reason = f"{ref} changed at the source, and {other} on the target, since they were last in step."
-        else:
-            reason = f"{ref} and {other} of the target are the same object with other content."
-        self._add_conflict(ref, reason, fields, decision.resolved)
+        fields, reason = describe_changes(layout, row, target, pair, decision)
+        self._conflicts.add(Ref(layout.model, key), reason, fields, decision.resolved)
 
     def _note_matched(self, model: type[Model], keys: list[Key]) -> None:
         """Keep the id mappings of referred objects that were found, with what identified them."""
@@ -291,10 +298,3 @@ class Planner:
             return
         pairs = [(key, self.counterparts.get(model, key)) for key in fresh]
         self._add_notes(model, describe_matched(self.get_layout(model), self.subgraph.graph, self.target, pairs))
-
-    def _add_conflict(
-        self, ref: Ref, reason: str, fields: dict[str, list[Any]] | None = None, resolved: str | None = None
-    ) -> None:
-        conflict = Conflict(ref.model._meta.label, show_key(ref.pk), None, reason, fields or {}, resolved, ref)
-        self._named.setdefault(ref.model, []).append((ref.pk, len(self.plan.report.conflicts)))
-        self.plan.add_conflicts([conflict])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections
-from django.db.models import CompositePrimaryKey, F, IntegerField, Lookup, Model, Q, QuerySet
+from django.db.models import CharField, CompositePrimaryKey, F, IntegerField, Lookup, Model, Q, QuerySet, TextField
 from django.db.models.query import ValuesListIterable
 
 from gestore_sync.exceptions import UnreadableValue
@@ -35,6 +35,8 @@ class AnyOf(Lookup):
         field: Any = self.lhs.output_field
         if self._is_all_integers():
             return list(self.rhs)
+        if type(field) in (CharField, TextField) and all(type(value) is str for value in self.rhs):
+            return list(self.rhs)
         return [field.get_db_prep_value(value, connection, prepared=False) for value in self.rhs]
 
     def _is_all_integers(self) -> bool:
@@ -51,7 +53,8 @@ class AnyOf(Lookup):
         lhs, params = compiler.compile(self.lhs)
         if self._is_all_integers():
             return f"{lhs} = ANY(%s::bigint[])", [*params, f"{{{','.join(map(str, self.rhs))}}}"]
-        return f"{lhs} = ANY(%s)", [*params, self._get_values(connection)]
+        values = self._get_values(connection)
+        return f"{lhs} = ANY(%s)", [*params, make_array(values) if set(map(type, values)) == {str} else values]
 
     def as_sqlite(self, compiler: Any, connection: Any) -> tuple[str, Any]:
         values = self._get_values(connection)
@@ -59,6 +62,14 @@ class AnyOf(Lookup):
             return self.as_sql(compiler, connection)
         lhs, params = compiler.compile(self.lhs)
         return f"{lhs} IN (SELECT value FROM json_each(%s))", [*params, json.dumps(values)]
+
+
+def make_array(texts: Sequence[str]) -> str:
+    """Texts as PostgreSQL writes an array of them, which it reads faster than the driver makes it."""
+    joined = '","'.join(texts)
+    if "\\" in joined or joined.count('"') > 2 * (len(texts) - 1):
+        joined = '","'.join(text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
+    return f'{{"{joined}"}}' if texts else "{}"
 
 
 def get_queryset(model: type[Model], using: str) -> QuerySet[Any]:
@@ -165,14 +176,20 @@ def name_unreadable(rows: QuerySet[Any], paths: Sequence[Any], error: Exception)
 
 
 def iter_pointing(
-    model: type[Model], using: str, path: str, keys: Sequence[Key], extra: Q | None = None
-) -> Iterator[tuple[Key, Key]]:
-    """``(pk, value at path)`` of the rows whose value at ``path`` is one of ``keys``; read as a stream."""
+    model: type[Model],
+    using: str,
+    path: str,
+    keys: Sequence[Key],
+    extra: Q | None = None,
+    also: Sequence[str] = (),
+) -> Iterator[tuple[Any, ...]]:
+    """``(pk, value at path, *values at also)`` of the rows whose value at ``path`` is one of ``keys``; read as a
+    stream."""
     for chunk in iter_chunks(keys, KEYS_PER_QUERY):
         rows = get_queryset(model, using).filter(match(path, chunk))
         if extra is not None:
             rows = rows.filter(extra)
-        yield from rows.values_list("pk", path).iterator(chunk_size=10_000)
+        yield from rows.values_list("pk", path, *also).iterator(chunk_size=10_000)
 
 
 def iter_composite_pointing(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ from django.db.models import Model
 from gestore_sync.exceptions import WriteFailed
 from gestore_sync.generic import find_type_filter, get_faces, get_object_ids, get_type_ids
 from gestore_sync.links import GENERIC, TREE, Link, LinkGraph
+from gestore_sync.mappings import MappingStore
 from gestore_sync.reading import iter_composite_pointing, iter_pointing, iter_rows
 from gestore_sync.refs import Key, get_field, get_table, iter_chunks
 from gestore_sync.scope import get_default
@@ -105,6 +106,26 @@ class References:
         ids = get_object_ids(link, keys)
         for pk, value in iter_pointing(link.model, self.using, link.attnames[1], list(ids), of_type):
             yield pk, ids[value]
+
+
+def iter_around(
+    graph: LinkGraph, objects: Mapping[type[Model], Sequence[Key]]
+) -> Iterator[tuple[type[Model], set[Key]]]:
+    """By model, the rows that point at these objects in some way."""
+    references = References(graph)
+    for model, keys in objects.items():
+        for reference in references.get(model):
+            yield reference.link.model, {pk for pk, _ in references.iter_pairs(reference, keys)}
+
+
+def forget_around(store: MappingStore, graph: LinkGraph) -> None:
+    """Have everything compared again that points to objects whose counterpart is another one after this run, and
+    whatever points to what it was on the target."""
+    for model, pointing in iter_around(graph, store.unsettled):
+        store.forget_imprints(model, pointing)
+    there = LinkGraph(store.target, graph.adapters) if store.left else graph
+    for model, pointing in iter_around(there, store.left):
+        store.forget_imprints_of(model, pointing)
 
 
 # What becomes of a link

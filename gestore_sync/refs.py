@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, cast
 
@@ -107,6 +107,22 @@ class IntegerBitmap:
         self._pages[page] = bits | bit
         return True
 
+    def update(self, keys: Iterable[int]) -> list[int]:
+        """Add many keys; those that were new, in their order."""
+        pages, new = self._pages, []
+        for key in keys:
+            page, bit = key >> 6, 1 << (key & 63)
+            bits = pages.get(page, 0)
+            if not bits & bit:
+                pages[page] = bits | bit
+                new.append(key)
+        return new
+
+    def discard(self, key: int) -> None:
+        """Take ``key`` out, if it is there."""
+        page = key >> 6
+        self._pages[page] = self._pages.get(page, 0) & ~(1 << (key & 63))
+
 
 class HashSet:
     """The same for keys that are not integers."""
@@ -125,6 +141,14 @@ class HashSet:
             return False
         self._keys.add(key)
         return True
+
+    def update(self, keys: Iterable[Key]) -> list[Key]:
+        """Add many keys; those that were new, in their order."""
+        return [key for key in keys if self.add(key)]
+
+    def discard(self, key: Key) -> None:
+        """Take ``key`` out, if it is there."""
+        self._keys.discard(key)
 
 
 def make_key_set(model: type[Model]) -> IntegerBitmap | HashSet:
@@ -163,9 +187,13 @@ COMPACT_FROM = 100_000
 
 
 class KeyMap:
-    """Source key → target key (or NEW, or UNKNOWN) for a fixed set of keys of one model."""
+    """Source key → target key (or NEW, or UNKNOWN) for a fixed set of keys of one model.
+
+    ``has_any``: whether any of them got a target key.
+    """
 
     def __init__(self, model: type[Model], keys: Sequence[Key]) -> None:
+        self.has_any = False
         self._compact = has_integer_key(model) and len(keys) >= COMPACT_FROM
         self._keys: Any = ()
         self._values: Any
@@ -197,8 +225,24 @@ class KeyMap:
         state = self._states[at]
         return self._values[at] if state == _KNOWN else _STATES[state]
 
+    def get_all(self, keys: Iterable[Key]) -> list[Key | New | Unknown]:
+        """The same of many keys."""
+        if not self._compact:
+            get = self._values.get
+            return [get(key, UNKNOWN) for key in keys]
+        known, values, states, number = self._keys, self._values, self._states, len(self._keys)
+        found: list[Key | New | Unknown] = []
+        for key in keys:
+            at = number if key is None else bisect_left(known, key)
+            if at == number or known[at] != key:
+                found.append(UNKNOWN)
+            else:
+                found.append(values[at] if states[at] == _KNOWN else _STATES[states[at]])
+        return found
+
     def set(self, key: Key, value: Key | New | Unknown) -> None:
         """Note the counterpart of ``key``, which must be one of the map's keys."""
+        self.has_any = self.has_any or not (value is NEW or value is UNKNOWN)
         if not self._compact:
             self._values[key] = value
             return
@@ -206,6 +250,26 @@ class KeyMap:
         self._states[at] = _STATES.index(value) if value is NEW or value is UNKNOWN else _KNOWN
         if self._states[at] == _KNOWN:
             self._values[at] = value
+
+    def set_all(self, pairs: Mapping[Key, Key]) -> None:
+        """Note the counterparts of many keys, all of them target keys."""
+        self.has_any = self.has_any or bool(pairs)
+        if not self._compact:
+            self._values.update(pairs)
+            return
+        known, values, states = self._keys, self._values, self._states
+        for key, value in pairs.items():
+            at = bisect_left(known, key)
+            values[at], states[at] = value, _KNOWN
+
+    def mark_new(self, keys: Iterable[Key]) -> None:
+        """Note that these have no counterpart yet."""
+        if not self._compact:
+            self._values.update(dict.fromkeys(keys, NEW))
+            return
+        known, states, new = self._keys, self._states, _STATES.index(NEW)
+        for key in keys:
+            states[bisect_left(known, key)] = new
 
     def _iter_all(self) -> Iterator[tuple[Key, Key | New | Unknown]]:
         if not self._compact:

@@ -21,11 +21,12 @@ from gestore_sync.generic import find_type_filter, get_object_ids, get_type_ids
 from gestore_sync.layouts import Layout
 from gestore_sync.links import TREE, Link, Relation
 from gestore_sync.locators import get_readers
-from gestore_sync.mappings import MappingStore, Sent
+from gestore_sync.mappings import MappingStore
 from gestore_sync.ordering import get_links, sort_models
 from gestore_sync.plan import Conflict, Detach, Plan
 from gestore_sync.policies import Policies
 from gestore_sync.reading import find_existing, iter_composite_pointing, iter_pointing, iter_rows
+from gestore_sync.recall import Sent
 from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, get_table, make_key_set, show_key
 from gestore_sync.schema import check_schema
 from gestore_sync.scope import SURVIVES, Role, find_reverse_role, get_surviving_value
@@ -74,7 +75,7 @@ class Removals:
         frontier: dict[type[Model], list[Key]] = {}
         for model in self._subgraph.get_models():
             owned = self._subgraph.members.get((model, Role.OWN))
-            found = (self._counterparts.get(model, key) for key in owned.keys) if owned else ()
+            found = self._counterparts.get_all(model, owned.keys) if owned else ()
             targets = [target for target in found if target is not NEW and target is not UNKNOWN]
             for child, keys, is_member in self.iter_owned(model, targets) if targets else ():
                 if prune or is_member:
@@ -157,8 +158,8 @@ class Removals:
         if model not in self._claimed:
             claimed = self._claimed[model] = make_key_set(model)
             keys = self._counterparts.maps.get(model)
-            for _, target in keys.items() if keys is not None else ():
-                claimed.add(target)
+            if keys is not None:
+                claimed.update(target for _, target in keys.items())
         return key in self._claimed[model]
 
     def _is_owned(self, model: type[Model], key: Key) -> bool:

@@ -28,8 +28,17 @@ class Rows:
         self._sender = sender
         self._attempts = attempts
 
-    def insert(self, model: type[Model], keys: list[Key], fields: list[AnyField], rows: list[list[Any]]) -> None:
-        """Insert rows. ``keys``: those of their objects, by which they are named."""
+    def insert(
+        self,
+        model: type[Model],
+        keys: list[Key],
+        fields: list[AnyField],
+        rows: list[list[Any]],
+        *,
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Insert rows. ``keys``: those of their objects, by which they are named. ``then`` is called when they are
+        there, before anyone is told."""
         names = [field.attname for field in fields]
 
         def make() -> list[Model]:
@@ -37,13 +46,22 @@ class Rows:
 
         def write() -> None:
             self._attempts.write(model, keys, rows, lambda some: self._writer.insert(model, fields, some))
+            then()
 
         self._write(model, keys, make, write, created=True)
 
     def update(
-        self, model: type[Model], keys: list[Key], fields: list[AnyField], rows: list[tuple[Key, list[Any]]]
+        self,
+        model: type[Model],
+        keys: list[Key],
+        fields: list[AnyField],
+        rows: list[tuple[Key, list[Any]]],
+        *,
+        first: Callable[[], None] = lambda: None,
+        then: Callable[[], None] = lambda: None,
     ) -> None:
-        """Set fields of rows, ``(primary key, values)``."""
+        """Set fields of rows, ``(primary key, values)``. ``first`` is called just before it, ``then`` after it, before
+        anyone is told."""
         names = [field.attname for field in fields]
 
         def make() -> list[Model]:
@@ -51,7 +69,9 @@ class Rows:
             return load_instances(model, self.using, wanted)
 
         def write() -> None:
+            first()
             self._attempts.write(model, keys, rows, lambda some: self._writer.update(model, fields, some))
+            then()
 
         self._write(model, keys, make, write, created=False)
 

@@ -21,10 +21,10 @@ from gestore_sync.exceptions import NotRestored, SchemaMismatch, UnknownObject, 
 from gestore_sync.failures import Attempts
 from gestore_sync.fields import now
 from gestore_sync.generic import find_generic_target, to_key
+from gestore_sync.keytexts import dump_key
 from gestore_sync.layouts import Layout
 from gestore_sync.links import GENERIC, Link, LinkGraph
 from gestore_sync.lostvalues import Lost, decode_value, load_lost
-from gestore_sync.mappings import dump_key
 from gestore_sync.models import Conflict, IdMapping, SyncRun
 from gestore_sync.reading import get_queryset, match
 from gestore_sync.refs import Key, Ref, get_field, load_pk
@@ -144,8 +144,8 @@ class Settling:
                 known[code] = digest_value(layout, number, dispute.decode(number, lost.local))
         if known != before:
             digests = b"".join(code + value for code, value in known.items())
-            fields = [get_field(IdMapping, name) for name in ("digests", "serial")]
-            get_writer(self.using).update(IdMapping, fields, [(mapping.pk, [digests, mapping.serial + 1])])
+            fields = [get_field(IdMapping, name) for name in ("digests", "serial", "target_imprint")]
+            get_writer(self.using).update(IdMapping, fields, [(mapping.pk, [digests, mapping.serial + 1, None])])
 
     def _iter_later(self, row: Conflict) -> Iterator[str]:
         """What later conflicts of the same object are about."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 from django.db.models import Model
@@ -36,16 +37,28 @@ class Members:
 
     def add(self, key: Key, link: int, parent: Key, distance: int) -> bool:
         """Add an object that was reached through the link with number ``link`` from ``parent``; whether it was new."""
-        if not self.seen.add(key):
-            return False
-        self.keys.append(key)
-        self._links.append(link)
-        try:
-            self._parents.append(parent)
-        except (TypeError, OverflowError):
-            self._parents = [*self._parents, parent]
-        self._distances.append(distance)
-        return True
+        return bool(self.update([(key, parent)], link, distance))
+
+    def update(self, rows: Sequence[tuple[Any, ...]], link: int, distance: int) -> list[Key]:
+        """Add objects, ``(key, key of the parent, …)``; those that were new."""
+        new: list[Key] = self.seen.update([row[0] for row in rows])
+        if not new:
+            return new
+        parents = [row[1] for row in rows]
+        if len(new) < len(rows):
+            first = {row[0]: row[1] for row in reversed(rows)}
+            parents = [first[key] for key in new]
+        self.keys.extend(new)
+        self._links.extend(repeat(link, len(new)))
+        self._distances.extend(repeat(distance, len(new)))
+        if isinstance(self._parents, array):
+            try:
+                self._parents.extend(array("q", parents))
+            except (TypeError, OverflowError):
+                self._parents = [*self._parents, *parents]
+        else:
+            self._parents.extend(parents)
+        return new
 
     def without(self, others: Sequence[Any]) -> Members:
         """The same without the keys that are in one of the other sets."""
@@ -136,10 +149,15 @@ class Subgraph:
 
     def add_needed(self, model: type[Model], key: Key) -> bool:
         """Note that ``key`` must exist on the target; whether that was not known."""
+        return bool(self.update_needed(model, [key]))
+
+    def update_needed(self, model: type[Model], keys: Iterable[Key]) -> list[Key]:
+        """Note that ``keys`` must exist on the target; those of which that was not known."""
         seen = self.needed.get(model)
         if seen is None:
             seen = self.needed[model] = make_key_set(model)
-        return bool(seen.add(key))
+        found: list[Key] = seen.update(keys)
+        return found
 
     def count(self) -> int:
         """How many objects there are, those that are only looked up not counted."""

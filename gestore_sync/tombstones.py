@@ -17,11 +17,12 @@ from gestore_sync.identity import has_automatic_key, iter_identities
 from gestore_sync.layouts import Layout
 from gestore_sync.links import LinkGraph, Membership
 from gestore_sync.locators import KEY, OBJECT_ID, IdentityReader, get_readers
-from gestore_sync.mappings import Mapping as IdMapping
-from gestore_sync.mappings import MappingStore, Sent
+from gestore_sync.mappings import MappingStore
 from gestore_sync.natural import find_natural_manager
 from gestore_sync.ordering import get_identity_links, sort_models
 from gestore_sync.reading import KEYS_PER_QUERY, find_existing, get_queryset, match
+from gestore_sync.recall import Mapping as IdMapping
+from gestore_sync.recall import Sent
 from gestore_sync.refs import NEW, UNKNOWN, Key, KeyMap, Ref, get_field, get_table, iter_chunks, resolve_key_field
 from gestore_sync.translation import Counterparts
 

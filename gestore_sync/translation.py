@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from django.db.models import Model
 
@@ -38,6 +38,16 @@ class Counterparts:
         keys = self.maps.get(model)
         return UNKNOWN if keys is None else keys.get(key)
 
+    def get_all(self, model: type[Model], keys: Sequence[Key]) -> list[Key | New | Unknown]:
+        """The counterparts of objects of one model."""
+        found = self.maps.get(model)
+        return [UNKNOWN] * len(keys) if found is None else found.get_all(keys)
+
+    def has_any(self, model: type[Model] | None) -> bool:
+        """Whether any object of a model has a counterpart that is known."""
+        found = self.maps.get(model) if model is not None else None
+        return found is not None and found.has_any
+
     def note_way(self, model: type[Model], key: Key, way: str) -> None:
         """Note by what the counterpart of an object was found, where that is not an id mapping."""
         ways = self._ways.setdefault(model, {})
@@ -70,36 +80,54 @@ class Column:
     key_at: int = 0
 
 
-def make_key_translator(target: type[Model], at: int) -> Callable[[Counterparts, tuple[Any, ...], str], Any]:
-    """A function that gives the counterpart of the object whose key is at place ``at`` of a row."""
+Translator: TypeAlias = Callable[[Counterparts, Sequence[tuple[Any, ...]], str], list[Any]]
+"""What rewrites one link in rows of the source, whose alias is the last argument: the values for the target."""
 
-    def translate(counterparts: Counterparts, row: tuple[Any, ...], source: str) -> Any:
-        key = row[at]
-        if key is None:
-            return None
-        found = counterparts.get(target, key)
-        return LOST if found is UNKNOWN else found
+
+def make_key_translator(target: type[Model], at: int) -> Translator:
+    """A function that gives the counterparts of the objects whose keys are at place ``at`` of rows."""
+
+    def translate(counterparts: Counterparts, rows: Sequence[tuple[Any, ...]], source: str) -> list[Any]:
+        keys = [row[at] for row in rows]
+        found = counterparts.get_all(target, keys)
+        return [
+            value if value is not UNKNOWN else None if key is None else LOST
+            for key, value in zip(keys, found, strict=True)
+        ]
 
     return translate
 
 
-def make_translator(column: Column, at: int) -> Callable[[Counterparts, tuple[Any, ...], str], Any]:
+def make_translator(column: Column, at: int) -> Translator:
     """The function that rewrites the link in ``column``, which is at place ``at`` of a row."""
     link = column.link
     assert link is not None
+    if link.kind != GENERIC and column.part is None and not link.to_field:
+        assert link.target is not None
+        return make_key_translator(link.target, at)
     if link.kind == GENERIC:
         return make_generic_translator(column, at)
+    translate = make_row_translator(column, link, at)
+
+    def translate_all(counterparts: Counterparts, rows: Sequence[tuple[Any, ...]], source: str) -> list[Any]:
+        return [translate(counterparts, row, source) for row in rows]
+
+    return translate_all
+
+
+RowTranslator: TypeAlias = Callable[[Counterparts, tuple[Any, ...], str], Any]
+"""The same for one row."""
+
+
+def make_row_translator(column: Column, link: Link, at: int) -> RowTranslator:
+    """The function for a link to a unique field or to a key of several columns."""
     assert link.target is not None
     if column.part is not None:
-        return make_part_translator(column, at)
-    if link.to_field:
-        return make_unique_translator(link, link.target, at, column.key_at)
-    return make_key_translator(link.target, at)
+        return make_part_translator(column, link.target, column.part)
+    return make_unique_translator(link, link.target, at, column.key_at)
 
 
-def make_unique_translator(
-    link: Link, target: type[Model], at: int, key_at: int
-) -> Callable[[Counterparts, tuple[Any, ...], str], Any]:
+def make_unique_translator(link: Link, target: type[Model], at: int, key_at: int) -> RowTranslator:
     """For a link to a unique field: the value that this field has on the target."""
     to_field = link.to_field or ""
 
@@ -114,12 +142,9 @@ def make_unique_translator(
     return translate
 
 
-def make_part_translator(column: Column, at: int) -> Callable[[Counterparts, tuple[Any, ...], str], Any]:
+def make_part_translator(column: Column, target: type[Model], part: int) -> RowTranslator:
     """For a component of a key of several columns: the same component of the counterpart's key."""
-    assert column.link is not None
-    assert column.link.target is not None
-    assert column.part is not None
-    target, part, places = column.link.target, column.part, column.parts_at
+    at, places = column.parts_at[part], column.parts_at
 
     def translate(counterparts: Counterparts, row: tuple[Any, ...], source: str) -> Any:
         key = tuple(row[place] for place in places)
@@ -133,22 +158,26 @@ def make_part_translator(column: Column, at: int) -> Callable[[Counterparts, tup
     return translate
 
 
-def make_generic_translator(column: Column, at: int) -> Callable[[Counterparts, tuple[Any, ...], str], Any]:
+def make_generic_translator(column: Column, at: int) -> Translator:
     """For the object id of a generic key: the counterpart of what content type and id name together."""
 
-    def translate(counterparts: Counterparts, row: tuple[Any, ...], source: str) -> Any:
-        value, content_type = row[at], row[column.type_at]
-        if value is None or content_type is None:
-            return value
-        target = find_generic_target(source, content_type)
-        key = None if target is None else to_key(target, value)
-        if target is None or key is None:
-            return LOST
-        found = counterparts.get(target, key)
-        if found is UNKNOWN:
-            return LOST
-        if found is NEW or found == key:
-            return value if found == key else NEW
-        return column.field.to_python(found)
+    def translate(counterparts: Counterparts, rows: Sequence[tuple[Any, ...]], source: str) -> list[Any]:
+        type_at, to_python = column.type_at, column.field.to_python
+        targets = {type_id: find_generic_target(source, type_id) for type_id in {row[type_at] for row in rows} - {None}}
+        found: list[Any] = []
+        for row in rows:
+            value, target = row[at], targets.get(row[type_at])
+            if value is None or row[type_at] is None:
+                found.append(value)
+                continue
+            key = None if target is None else to_key(target, value)
+            other = UNKNOWN if target is None or key is None else counterparts.get(target, key)
+            if other is UNKNOWN:
+                found.append(LOST)
+            elif other is NEW or other == key:
+                found.append(value if other == key else NEW)
+            else:
+                found.append(to_python(other))
+        return found
 
     return translate

@@ -102,9 +102,9 @@ def find_live(using: str, captures: Iterable[Capture]) -> set[Capture]:
         return {by_name[name] for (name,) in cursor.fetchall()}
 
 
-def has_triggers(using: str) -> bool:
-    """Whether a PostgreSQL database has any of our triggers, wanted here or not."""
-    with connections[using].cursor() as cursor:
+def has_triggers(connection: Any) -> bool:
+    """Whether the PostgreSQL database of a connection has any of our triggers, wanted here or not."""
+    with connection.cursor() as cursor:
         cursor.execute(ANY_SQL, [NAME_PATTERN])
         return cursor.fetchone() is not None
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from django.db import DataError
 from django.db.models import Model
 
 from gestore_sync.exceptions import UnknownObject
+from gestore_sync.frontier import Frontier, Row, find_kept_paths
 from gestore_sync.generic import find_generic_target, find_type_filter, get_faces, get_object_ids, get_type_ids, to_key
 from gestore_sync.links import GENERIC, TREE, Link, LinkGraph
 from gestore_sync.mentions import count_mentions
@@ -25,12 +27,15 @@ from gestore_sync.reading import (
     iter_pointing,
     iter_rows,
 )
-from gestore_sync.refs import Key, Ref, iter_chunks, make_key_list
+from gestore_sync.refs import Key, Ref
 from gestore_sync.scope import Role, Scope, find_reverse_role
 from gestore_sync.subgraph import CHANGED, Subgraph
 
-Pairs = Iterable[tuple[Key, Key]]
+Pairs = Iterable[Row]
 Keys = Mapping[type[Model], Iterable[Key]]
+
+
+PAIRS_AT_ONCE = 10_000
 
 
 class Walker:
@@ -51,7 +56,7 @@ class Walker:
         self.subgraph = Subgraph(self.using, graph, scope)
         self._advance = advance
         self._counting = counting
-        self._frontier: dict[tuple[type[Model], Role], Any] = {}
+        self._frontiers: dict[tuple[type[Model], Role], Frontier] = {}
         self._ways: dict[tuple[str, type[Model]], int] = {}
         self._distance = 0
 
@@ -93,17 +98,23 @@ class Walker:
         """Begin at an object; whether it was new."""
         if not self.subgraph.get_members(model, role).add(key, 0, 0, 0):
             return False
-        self._frontier.setdefault((model, role), make_key_list(model)).append(key)
+        self._get_frontier(model, role).add([key], [])
         return True
 
+    def _get_frontier(self, model: type[Model], role: Role) -> Frontier:
+        if (model, role) not in self._frontiers:
+            paths = find_kept_paths(self.graph, model) if role > Role.LOOK_UP else None
+            self._frontiers[model, role] = Frontier(model, paths)
+        return self._frontiers[model, role]
+
     def _walk_on(self) -> Subgraph:
-        while self._frontier:
+        while self._frontiers:
             self._distance += 1
-            role = max(role for _, role in self._frontier)
-            generation = [at for at in self._frontier if at[1] is role]
-            for model, keys in [(at[0], self._frontier.pop(at)) for at in generation]:
-                for chunk in iter_chunks(keys, get_keys_per_query(model, self.using)):
-                    self._expand(model, role, chunk)
+            role = max(role for _, role in self._frontiers)
+            generation = [at for at in self._frontiers if at[1] is role]
+            for model, frontier in [(at[0], self._frontiers.pop(at)) for at in generation]:
+                for keys, rows in frontier.iter_chunks(get_keys_per_query(model, self.using)):
+                    self._expand(model, role, keys, rows)
         self.subgraph.settle()
         if self._counting and not self.scope.connected and not self.scope.closed:
             count_mentions(self.subgraph)
@@ -116,11 +127,11 @@ class Walker:
         except (DataError, OverflowError):
             return False
 
-    def _expand(self, model: type[Model], role: Role, keys: list[Key]) -> None:
+    def _expand(self, model: type[Model], role: Role, keys: list[Key], rows: list[Row] | None) -> None:
         if role is Role.LOOK_UP:
             self._follow_forward(model, role, get_identity_links(self.graph, model), keys)
             return
-        self._follow_forward(model, role, self.graph.forward[model], keys)
+        self._follow_forward(model, role, self.graph.forward[model], keys, rows)
         for link in self.graph.reverse[model]:
             to_role = find_reverse_role(self.graph, self.scope, link, role)
             if to_role is not None:
@@ -139,26 +150,29 @@ class Walker:
     def _add_all(
         self, model: type[Model], role: Role, name: str, parent: type[Model], parent_role: Role, pairs: Pairs
     ) -> None:
-        """Add the objects of ``pairs`` (key, parent's key) that are new, and note them for the next generation."""
+        """Add the objects of ``pairs`` (key, parent's key, perhaps with the values of its links) that are new, and note
+        them for the next generation."""
         way = self._ways.setdefault((name, parent), len(self.subgraph.ways))
         if way == len(self.subgraph.ways):
             self.subgraph.ways.append((name, parent))
-        above = [self.subgraph.get_members(model, other).seen for other in Role if other > role]
+        found = (self.subgraph.members.get((model, other)) for other in Role if other > role)
+        above = [others.seen for others in found if others]
         members = self.subgraph.get_members(model, role)
-        new = make_key_list(model)
         is_needed = parent_role is Role.OWN and role in (Role.REFER, Role.REQUIRE)
-        barred = self.subgraph.barred.get(model, {})
-        for key, parent_key in pairs:
-            if key in barred and role is not Role.LOOK_UP:
-                self._seed(model, key, Role.LOOK_UP)
-                continue
+        barred = self.subgraph.barred.get(model, {}) if role is not Role.LOOK_UP else {}
+        stream = iter(pairs)
+        while some := list(islice(stream, PAIRS_AT_ONCE)):
+            if barred:
+                for key in {row[0] for row in some if row[0] in barred}:
+                    self._seed(model, key, Role.LOOK_UP)
+                some = [row for row in some if row[0] not in barred]
             if is_needed:
-                self.subgraph.add_needed(model, key)
-            if not any(key in seen for seen in above) and members.add(key, way, parent_key, self._distance):
-                new.append(key)
-        if new:
-            self._frontier.setdefault((model, role), make_key_list(model)).extend(new)
-            self._advance(len(new))
+                self.subgraph.update_needed(model, [row[0] for row in some])
+            for other in above:
+                some = [row for row in some if row[0] not in other]
+            if new := members.update(some, way, self._distance):
+                self._get_frontier(model, role).add(new, some)
+                self._advance(len(new))
 
     # Backwards
 
@@ -170,7 +184,8 @@ class Walker:
             return adapter.children(link.model, self.using, keys)
         if len(link.key_paths) > 1:
             return iter_composite_pointing(link.model, self.using, link.key_paths, keys)
-        return iter_pointing(link.model, self.using, link.key_paths[0], keys)
+        also = find_kept_paths(self.graph, link.model) or ()
+        return iter_pointing(link.model, self.using, link.key_paths[0], keys, also=also)
 
     def _leave_siblings(self, link: Link, model: type[Model], role: Role, keys: list[Key]) -> list[Key]:
         """``keys`` without those that an ``--own`` of this very link led to: it must not lead back to the siblings of
@@ -181,21 +196,26 @@ class Walker:
         members = self.subgraph.get_members(model, role)
         return [key for key in keys if (why := members.find_why(key)) is None or why[0] != way]
 
-    def _iter_generic_reverse(
-        self, link: Link, faces: Sequence[type[Model]], keys: Sequence[Key]
-    ) -> Iterator[tuple[Key, Key]]:
+    def _iter_generic_reverse(self, link: Link, faces: Sequence[type[Model]], keys: Sequence[Key]) -> Iterator[Row]:
         of_type = find_type_filter(link, faces, self._type_ids)
         if of_type is None:
             return
         by_value = get_object_ids(link, keys)
-        for pk, value in iter_pointing(link.model, self.using, link.attnames[1], list(by_value), of_type):
-            yield pk, by_value[value]
+        also = find_kept_paths(self.graph, link.model) or ()
+        for pk, value, *rest in iter_pointing(
+            link.model, self.using, link.attnames[1], list(by_value), of_type, also=also
+        ):
+            yield pk, by_value[value], *rest
 
     # Forwards
 
-    def _follow_forward(self, model: type[Model], role: Role, links: Sequence[Link], keys: list[Key]) -> None:
+    def _follow_forward(
+        self, model: type[Model], role: Role, links: Sequence[Link], keys: list[Key], rows: list[Row] | None = None
+    ) -> None:
+        """Add what these links lead to. ``rows``: the values of all links, if they are known."""
         paths = list(dict.fromkeys(path for link in links for path in link.key_paths))
-        rows = list(iter_rows(model, self.using, keys, paths)) if paths else []
+        if rows is None:
+            rows = list(iter_rows(model, self.using, keys, paths)) if paths else []
         at = {path: number for number, path in enumerate(paths, start=1)}
         for link in links:
             columns = [at[path] for path in link.key_paths]

@@ -19,13 +19,14 @@ MAX_LINES = 300
 # above its own. A folder with a star stands for all its modules that are not named themselves.
 ROOMS: tuple[tuple[str, ...], ...] = (
     ("exceptions",),
-    ("conf", "progress", "fields", "checkpoint"),
+    ("conf", "progress", "fields", "checkpoint", "spools", "repeating"),
     ("policies",),
     ("drafts",),
     ("locations", "signatures"),  # where files go; who wrote them
     ("buckets",),
     ("refs", "digests"),  # which object; a fingerprint of its values
     ("paths", "probes"),
+    ("keytexts", "recall"),  # keys as texts; mappings as a run knows them
     ("keyreading",),
     ("natural", "models"),  # NaturalManager, NaturalKeyModel; our tables
     ("identity", "adapters"),  # what identifies an object; what trees need
@@ -33,14 +34,17 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("valuekinds",),
     ("codecs",),  # values as JSON
     ("scope", "ordering", "watching"),  # what to follow, refer to, leave out; which model comes first; what is logged
+    ("frontier",),
     ("databases", "reading", "transactions", "schema"),  # everything that asks a database
+    ("batches",),
     ("generic", "changelog", "disabling", "children"),  # the change log, as it is read
     ("recording",),  # and written
     ("muting", "captures"),
     ("entrysql",),
     ("triggersql",),
     ("triggers",),
-    ("querysets",),
+    ("querysets", "background", "deletionsql"),  # what logs many rows at once; what is done beside
+    ("imprints", "equality"),  # what stands for a whole row; which values are equal
     ("subgraph", "plan", "translation", "manifests"),  # the waist; links rewritten; what a bundle says of itself
     ("rendering",),
     ("records", "privileges"),  # objects of a bundle; fields that give power
@@ -51,17 +55,18 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("media", "staging"),  # stored files; the database of an import
     ("layouts", "origins", "parking", "failures"),
     ("lostvalues",),
-    ("writers.portable",),
+    ("writers.portable", "writers.copytext"),
     ("writers.*",),
     ("writers",),
     ("mappings",),
-    ("runs", "journal", "columns"),
+    ("runs", "journal", "columns", "recognition"),  # …; rows that are as they were left
     ("intakes",),
     ("loading",),  # records → staged rows
     ("adapters.trees",),
     ("adapters.nested", "adapters.materialized"),
     ("adapters.*",),
     ("mentions", "locators", "comparison", "constraints", "times"),
+    ("asking",),
     ("excerpts",),  # values for people
     ("walker", "lookup", "tombstones"),  # root → subgraph; ref → counterpart; deletion → row
     ("squashing", "deciding"),  # change log → changes; what becomes of rows on both sides
@@ -75,7 +80,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("differing",),  # two databases → differences
     ("exporting",),
     ("reservation", "sending", "trees"),
-    ("inserting", "rows"),
+    ("inserting", "rows", "deferral"),
     ("executor",),  # plan → rows
     ("parts",),  # plan → rows, part by part
     ("gathering", "ledger", "pushing"),  # what changes need; what both sides know of runs; a push of roots
@@ -105,7 +110,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
 # The rooms that write rows, and those that may ask a writer to.
 # Triggers are SQL: what these execute are texts of their own.
 WRITING = (
-    *("muting", "triggers"),
+    *("muting", "triggers", "deletionsql"),
     *("executor", "erasing", "discarding", "mappings", "origins", "writers", "writers.*"),
     *("staging", "intakes", "importplans", "media"),  # staged rows; stored files
     *("changelog", "checkpoint", "ledger", "runs", "querysets", "recording", "resetting"),  # our own tables
@@ -136,7 +141,7 @@ READING_SQL = ("SELECT", "SET TRANSACTION", "LOCK TABLE", "PRAGMA", "EXPLAIN", "
 RUNS_DATA = frozenset({"eval", "exec", "compile", "__import__"})
 LOADS_OBJECTS = frozenset({"pickle", "marshal", "shelve", "dill", "cloudpickle", "yaml", "jsonpickle"})
 # A plan's own temporary file, which has no name and is closed with the plan.
-MAY_PICKLE = ("plan",)
+MAY_PICKLE = ("spools",)
 
 
 def find_modules() -> dict[str, Path]:

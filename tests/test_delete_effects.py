@@ -5,22 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.postgres.fields import ArrayField
 from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage
-from django.db import models, transaction
+from django.db import connections, models, transaction
 from django.db.models.signals import m2m_changed, post_delete, pre_delete
 from django.dispatch import Signal
 from django.test import override_settings
+from django.test.utils import isolate_apps
 
 from gestore_sync import DisableSynchroLog, api
+from gestore_sync.deletionsql import make_statement
 from gestore_sync.exceptions import FilesLeft, NotConfirmed, WriteFailed
 from gestore_sync.models import CHANGE, DELETION, M2M_CHANGE, ChangeLog
 from gestore_sync.triggers import forget_captured, update_triggers
-from tests.conftest import Pair
+from tests.conftest import DATABASES, Pair
 from tests.deletions import DELETED, Ground, on_each, standing_on
 from tests.kinds import models as kinds
 from tests.kinds.making import make, make_many
@@ -192,6 +197,43 @@ def test_an_entry_holds_what_djangos_would(ground: Ground, settings: Any) -> Non
 
     assert found[0] == found[1]
     assert ("invoice", {"code": "ä\u20ac", "number": "987654"}, ["ä\u20ac"]) in found[0]
+
+
+@pytest.mark.django_db(databases=DATABASES)
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (models.CharField(max_length=9, unique=True), "100 %s"),
+        (models.DateTimeField(unique=True), datetime(2026, 10, 25, 1, 30, 0, 7, tzinfo=UTC)),
+        (models.DecimalField(max_digits=9, decimal_places=3, unique=True), Decimal("0.100")),
+        (models.DurationField(unique=True), None),
+        (ArrayField(models.CharField(max_length=9), unique=True), None),
+    ],
+)
+@isolate_apps("tests.logged")
+def test_the_database_writes_entries_only_of_values_that_it_tells_as_python_does(
+    settings: Any, field: Any, value: Any
+) -> None:
+    class Parcel(models.Model):
+        code = field
+
+        class Meta:
+            app_label = "logged"
+
+    settings.SYNCHRO_MODELS = ("logged",)
+    with connections[TRIGGERED].schema_editor() as editor:
+        editor.create_model(Parcel)
+    statement = make_statement(TRIGGERED, Parcel, [])
+    assert (statement is None) is (value is None)
+    if statement is None:
+        return
+    parcel = Parcel._base_manager.using(TRIGGERED).create(code=value)
+
+    statement.run([parcel.pk], content_type=1)
+
+    entry = ChangeLog.objects.using(TRIGGERED).latest("pk")
+    assert (entry.object_id, entry.action) == (str(parcel.pk), DELETION)
+    assert field.to_python(entry.data["fields"]["code"]) == value
 
 
 def test_rows_that_are_changed_and_members_that_are_lost_are_news(ground: Ground, settings: Any) -> None:

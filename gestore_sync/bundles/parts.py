@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -17,6 +18,7 @@ from gestore_sync.manifests import Member
 from gestore_sync.valuekinds import ENCODING
 
 CHUNK = 1024 * 1024
+RECORDS_AT_ONCE = 100
 MAX_NAME = 90
 """As long names as tar takes in a header, without what is added."""
 
@@ -103,9 +105,10 @@ class Parts:
         name = f"data/{len(self.members) + 1:04}.{model._meta.label_lower}"[:MAX_NAME] + ".jsonl"
         count = 0
         with PartFile(self._make_path(name)) as out:
-            for text in texts:
-                out.write((text + separator).encode(**ENCODING))
-                count += 1
+            stream = iter(texts)
+            while some := list(islice(stream, RECORDS_AT_ONCE)):
+                out.write(separator.join([*some, ""]).encode(**ENCODING))
+                count += len(some)
         return self._add(Member(name, out.size, out.hexdigest(), model=model._meta.label, count=count))
 
     def add_file(self, field: str, storage_name: str, stream: Iterable[bytes]) -> Member:

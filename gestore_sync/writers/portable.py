@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db import connections
-from django.db.models import Field, IntegerField, JSONField, Max, Model
+from django.db.models import DateTimeField, Field, IntegerField, JSONField, Max, Model
 
+from gestore_sync.fields import AwareDateTimeField
 from gestore_sync.reading import get_keys_per_query, get_queryset, match_keys
 from gestore_sync.refs import Key, get_key_columns, iter_chunks, resolve_key_field
+from gestore_sync.repeating import map_column
 
 Row = Sequence[Any]
 
@@ -83,7 +86,17 @@ class Writer:
     def get_preparer(self, field: Field[Any, Any]) -> Callable[[Any], Any]:
         """The function that makes a value of ``field`` what the database driver takes."""
         connection = self.connection
-        return lambda value: None if value is None else field.get_db_prep_save(value, connection)
+
+        def prepare(value: Any) -> Any:
+            return None if value is None else field.get_db_prep_save(value, connection)
+
+        def prepare_moment(value: Any) -> Any:
+            is_plain = type(value) is datetime and value.tzinfo is UTC
+            return str(value.replace(tzinfo=None)) if is_plain else prepare(value)
+
+        is_moment = type(field) in (DateTimeField, AwareDateTimeField)
+        # The time zone of a database is None where settings.USE_TZ is off.
+        return prepare_moment if is_moment and connection.vendor == "sqlite" and connection.timezone is UTC else prepare
 
     def prepare(self, fields: Sequence[Field[Any, Any]], rows: Iterable[Row]) -> Iterable[Row]:
         """The rows as the driver takes them."""
@@ -92,14 +105,10 @@ class Writer:
         ]
         if not preparers:
             return rows
-        return (self._prepare_row(preparers, row) for row in rows)
-
-    @staticmethod
-    def _prepare_row(preparers: Sequence[tuple[int, Callable[[Any], Any]]], row: Row) -> Row:
-        values = list(row)
-        for number, preparer in preparers:
-            values[number] = preparer(values[number])
-        return values
+        columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+        for number, preparer in preparers if columns else ():
+            columns[number] = map_column(preparer, columns[number])
+        return zip(*columns, strict=True)
 
     def insert(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]) -> None:
         """Insert rows that hold a value for each of ``fields``."""

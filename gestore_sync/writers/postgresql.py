@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from django.conf import settings
@@ -15,9 +16,12 @@ from gestore_sync.muting import mute
 from gestore_sync.reading import get_queryset
 from gestore_sync.refs import Key
 from gestore_sync.triggers import has_triggers
+from gestore_sync.writers.copytext import format_rows
 from gestore_sync.writers.portable import Row, Writer
 
 STAGE = "gestore_sync_stage"
+ROWS_AT_ONCE = 2_000
+"""So many rows are made ready while the server stores those before them."""
 
 
 class PostgreSQLWriter(Writer):
@@ -27,6 +31,7 @@ class PostgreSQLWriter(Writer):
     """
 
     plain_types = Writer.plain_types | {
+        "BinaryField",
         "DateField",
         "DateTimeField",
         "DecimalField",
@@ -43,7 +48,7 @@ class PostgreSQLWriter(Writer):
 
     @cached_property
     def _has_triggers(self) -> bool:
-        return has_triggers(self.using)
+        return has_triggers(self.connection)
 
     def _muted(self) -> AbstractContextManager[None]:
         return mute(self.using) if self._has_triggers else nullcontext()
@@ -111,8 +116,14 @@ class PostgreSQLWriter(Writer):
         columns = ", ".join(self.quote(field) for field in fields)
         statement = f"COPY {table} ({columns}) FROM STDIN"
         with self.connection.wrap_database_errors, self.connection.cursor() as cursor, cursor.copy(statement) as copy:
-            for row in self.prepare(fields, rows):
-                copy.write_row(row)
+            prepared = iter(self.prepare(fields, rows))
+            while some := list(islice(prepared, ROWS_AT_ONCE)):
+                lines = format_rows(some)
+                if lines is not None:
+                    copy.write(lines)
+                else:
+                    for row in some:
+                        copy.write_row(row)
 
     def insert(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]) -> None:
         with self._muted():

@@ -18,7 +18,7 @@ from django.db import models
 from django.db.models.query import QuerySet
 from psycopg import sql
 
-from gestore_sync.mappings import dump_key, load_key
+from gestore_sync.keytexts import dump_key, load_key
 from gestore_sync.models import ChangeLog, IdMapping, Origin, Remote, SyncRun
 from tests.crashes.settings import SIDES, VENDOR
 
