@@ -20,16 +20,14 @@ help:
 	@echo "make test-all  those that take minutes, too: processes killed at every statement, writers at work meanwhile"
 	@echo "               (make test-heavy runs only these)"
 	@echo "make lint      check style and types; make format repairs the style"
-	@echo "make bench     compare pushes, bundles and deletions with what Django has"
+	@echo "make bench     measure a million objects beside COPY and what Django has, which takes an hour"
 	@echo "make clean     delete what was built, .venv too"
 
 demo: $(DEMO_STAMP)
 	$(BIN)/python -m testproject.demo
 
 bench: $(TEST_STAMP)
-	$(BIN)/python -m testproject.bench $(ARGS)
-	$(BIN)/python -m testproject.benchlog
-	$(BIN)/python -m testproject.benchbundles
+	$(BIN)/python -m testproject.benchscale $(ARGS)
 
 # Two runs, as the shop has settings of its own. Both are run, whatever the first one says.
 test: $(TEST_STAMP)

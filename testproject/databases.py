@@ -45,6 +45,13 @@ def create_databases(url: str, names: list[str], *, anew: bool = False) -> None:
                 server.execute(_statement("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0", name))
 
 
+def copy_database(url: str, name: str, to: str) -> None:
+    """Make the database `to` a copy of the database `name` of the PostgreSQL server at `url`."""
+    with _server(url) as server:
+        _drop(server, to)
+        server.execute(_statement("CREATE DATABASE {} TEMPLATE {}", to, name))
+
+
 def drop_databases(url: str, names: list[str]) -> None:
     """Drop the databases `names` on the PostgreSQL server at `url`, also while somebody is connected."""
     with _server(url) as server:
@@ -85,7 +92,7 @@ def _drop(server: Any, name: str) -> None:
     server.execute(_statement("DROP DATABASE IF EXISTS {} WITH (FORCE)", name))
 
 
-def _statement(text: str, name: str) -> Any:
+def _statement(text: str, *names: str) -> Any:
     from psycopg import sql
 
-    return sql.SQL(text).format(sql.Identifier(name))
+    return sql.SQL(text).format(*map(sql.Identifier, names))

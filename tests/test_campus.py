@@ -208,9 +208,9 @@ def test_a_database_with_a_single_row_is_refused() -> None:
     ("arguments", "message"),
     [
         (["--learners", 0], "at least one learner"),
-        (["--learners", 5, "--organizations", 0], "8 organizations to choose from"),
-        (["--learners", 5, "--organizations", 9], "8 organizations to choose from"),
-        (["--learners", 5, "--first-organization", 7], "8 organizations to choose from"),
+        (["--learners", 5, "--organizations", 0], "12 organizations to choose from"),
+        (["--learners", 5, "--organizations", 13], "12 organizations to choose from"),
+        (["--learners", 5, "--first-organization", 11], "12 organizations to choose from"),
         (["--learners", 5, "--first-person", -1], "count from 0"),
         (["--learners", 5, "--database", "elsewhere"], 'no database "elsewhere"'),
     ],

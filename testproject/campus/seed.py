@@ -60,13 +60,15 @@ class Seed:
 
     `learners`: people of the first organization; `organizations`: how many; `first_organization` and
     `first_person`: where to start in the lists of organizations and of people, so that another site has
-    another organization, and shares the people that are in both parts of the list.
+    another organization, and shares the people that are in both parts of the list. `other_learners`: people of each
+    other organization (default: a tenth).
     """
 
     learners: int
     organizations: int = 2
     first_organization: int = 0
     first_person: int = 0
+    other_learners: int | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         known = len(words.ORGANIZATIONS)
@@ -94,7 +96,7 @@ def plan_members(seed: Seed) -> tuple[int, list[Members]]:
     """Return how many people there are in all, and who belongs to which organization."""
     first = Members(list(range(1, seed.learners + 1)))
     people, members = seed.learners, [first]
-    size = max(4, seed.learners // 10)
+    size = max(4, seed.learners // 10 if seed.other_learners is None else seed.other_learners)
     for number in range(1, seed.organizations):
         half = min(size // 2, seed.learners)
         start = (number - 1) * half

@@ -12,6 +12,10 @@ ORGANIZATIONS = [
     ("hooli", "Hooli Open University", "America/Los_Angeles"),
     ("wonka", "Wonka School of Craft", "Europe/London"),
     ("tyrell", "Tyrell Evening Classes", "Asia/Tokyo"),
+    ("oscorp", "Oscorp Polytechnic", "America/Toronto"),
+    ("sirius", "Sirius Language School", "Europe/Madrid"),
+    ("monarch", "Monarch Field Courses", "Asia/Seoul"),
+    ("duff", "Duff Brewing Seminars", "Europe/Prague"),
 ]
 
 FIRST_NAMES = """

@@ -43,7 +43,9 @@ class Command(BaseCommand):
             metavar="J",
             help="start with another person of the list: sites share the people that both have (default: 0)",
         )
-
+        parser.add_argument(
+            "--other-learners", type=int, metavar="N", help="people of each other organization (default: a tenth)"
+        )
         parser.add_argument("--files", action="store_true", help="store the small files that the rows name, too")
 
     def handle(self, **options: Any) -> None:
@@ -59,6 +61,7 @@ class Command(BaseCommand):
                 options["organizations"],
                 options["first_organization"],
                 options["first_person"],
+                options["other_learners"],
             )
         except ValueError as error:
             raise CommandError(f"Nothing was written: {error}.") from error
