@@ -18,7 +18,7 @@ help:
 	@echo "make demo      push an organization between the two databases of the test project"
 	@echo "make test      run the tests, on SQLite and PostgreSQL; make test ARGS=--exitfirst passes options to pytest"
 	@echo "make test-all  those that take minutes, too: processes killed at every statement, writers at work meanwhile"
-	@echo "               (make test-heavy runs only these)"
+	@echo "               (make test-heavy runs only these; EXAMPLES=10 has them draw ten times as many examples)"
 	@echo "make lint      check style and types; make format repairs the style"
 	@echo "make bench     measure a million objects beside COPY and what Django has, which takes an hour"
 	@echo "make clean     delete what was built, .venv too"

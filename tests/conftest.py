@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import pytest
 
 DATABASES = ["default", "remote", "pg_local", "pg_remote"]
+TIMES = int(os.environ.get("EXAMPLES", "1"))
+"""How many times as many examples the heavy tests draw: `make test-heavy EXAMPLES=10`."""
 
 
 @dataclass(frozen=True)

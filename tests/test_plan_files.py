@@ -25,7 +25,7 @@ from gestore_sync.differing import Differences
 from gestore_sync.exceptions import GestoreSyncError, PlanError, PlanOutdated, UnresolvedConflicts, WrongSetting
 from gestore_sync.lostvalues import load_lost
 from gestore_sync.models import Conflict
-from tests.conftest import Pair
+from tests.conftest import TIMES, Pair
 from tests.kinds.making import make, make_many, renumber_content_types
 from tests.kinds.models import City, Country, Page, Queue, Seat, Turn
 from tests.kinds.oracle import Database
@@ -964,7 +964,7 @@ def test_a_plan_does_what_a_push_does_whatever_the_data_are(
 
 
 @pytest.mark.heavy
-@examples(25)
+@examples(8 * TIMES)
 @seeds
 def test_many_plans_do_what_pushes_do(pair: Pair, tmp_path: Path, seed: int, batch_size: int) -> None:
     compare_with_a_push(pair, tmp_path, seed, batch_size)

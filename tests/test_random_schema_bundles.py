@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gestore_sync.exceptions import UnresolvedConflicts
 from tests.carrying import FORMATS, Courier, carried
-from tests.conftest import Pair
+from tests.conftest import TIMES, Pair
 from tests.kinds.oracle import Database, Key, Model, State, owned
 from tests.kinds.pushing import rolled_back
 from tests.policies.watching import CROSSED, describe_changes, pairings
@@ -120,7 +120,7 @@ def test_objects_of_some_schemas_arrive_by_bundle_as_they_are(tmp_path: Path, pa
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("pair", pairings(*CROSSED, "sqlite-sqlite", "postgresql-postgresql"))
-@some(20)
+@some(7 * TIMES)
 @given(**BUNDLES)
 def test_objects_of_any_schema_arrive_by_bundle_as_they_are(tmp_path: Path, pair: Pair, **drawn: Any) -> None:
     ship(pair, tmp_path, **drawn)

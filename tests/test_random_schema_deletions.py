@@ -15,6 +15,7 @@ from gestore_sync import api
 from gestore_sync.exceptions import UnresolvedConflicts
 from gestore_sync.refs import show_key
 from tests.bundling import ARCHIVES, FORMATS
+from tests.conftest import TIMES
 from tests.deletions import Ground, on_each, standing_on
 from tests.kinds.oracle import Database, Place, belongs, owned
 from tests.kinds.pushing import Content, content, rolled_back
@@ -139,7 +140,7 @@ def test_what_belongs_to_objects_of_some_schemas_goes_with_them_and_comes_back(
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("using", on_each())
-@some(40)
+@some(15 * TIMES)
 @given(**DELETIONS)
 def test_what_belongs_to_objects_of_any_schema_goes_with_them_and_comes_back(
     tmp_path: Path, using: str, **drawn: Any

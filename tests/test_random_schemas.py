@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gestore_sync import api
 from gestore_sync.exceptions import UnresolvedConflicts
 from gestore_sync.refs import show_key
-from tests.conftest import DATABASES, Pair
+from tests.conftest import DATABASES, TIMES, Pair
 from tests.kinds.oracle import Database, Key, Model, Place, owned, referred
 from tests.kinds.pushing import Sync, rolled_back, rows, watched
 from tests.schemas.building import built
@@ -208,7 +208,7 @@ def test_objects_of_some_schemas_arrive_as_they_are_and_follow_their_changes(
 @pytest.mark.heavy
 @PAIRS
 @pytest.mark.django_db(databases=DATABASES)
-@some(40)
+@some(12 * TIMES)
 @given(**SCHEMAS)
 def test_objects_of_any_schema_arrive_as_they_are_and_follow_their_changes(
     pair: Pair, schema: Schema, seed: int, most: int, options: dict[str, Any]
