@@ -33,6 +33,7 @@ PER_LEARNER = 10
 
 LARGE, SMALL, FIXTURE, GROWTH, CROWD = "scale", "scale_small", "scale_fixture", "scale_growth", "scale_crowd"
 EMPTY = "empty"
+FIRST = "first push"
 SQLITE = "SQLite: "
 console = Console(highlight=False, width=120)
 
@@ -121,6 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sample", type=int, default=50_000, metavar="N", help="objects for Django (default: 50,000)")
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="how often each step runs (default: 3)")
     parser.add_argument("--others", type=int, default=10, metavar="N", help="other organizations (default: 10)")
+    parser.add_argument("--crowd", type=int, default=100_000, metavar="N", help="objects of each (default: 100,000)")
     parser.add_argument("--only", nargs="*", choices=[*PARTS], default=[*PARTS], help="only these parts")
     parser.add_argument("--plot", type=Path, default=Path("bench.png"), metavar="FILE", help="default: bench.png")
     options = parser.parse_args(arguments)
@@ -149,7 +151,7 @@ def measure_pushes(bench: Bench, options: argparse.Namespace, found: Found) -> N
     learners = options.objects // PER_LEARNER
     bench.make(LARGE, learners, remote=learners // 10)
     first, second = bench.repeat(LARGE, "push", "push_again")
-    found.steps |= {"first push": first, "second push": second}
+    found.steps |= {FIRST: first, "second push": second}
     found.steps["100 changes"] = bench.repeat(LARGE, "synchronize", renews=False)[0]
     found.steps["deleteobjects"] = measure_deletion(bench)
     found.steps["COPY | COPY"] = bench.repeat(LARGE, "empty", "pipe")[1]
@@ -195,21 +197,24 @@ def save_all(bench: Bench) -> bool:
 
 
 def measure_growth(bench: Bench, options: argparse.Namespace, found: Found) -> None:
-    """The first push of ever more objects."""
+    """The first push of ever more objects; that of all was measured, unless only this part is run."""
     objects = 1_000
-    while objects <= options.objects:
-        bench.make(GROWTH, objects // PER_LEARNER)
+    while objects < options.objects or (objects == options.objects and FIRST not in found.steps):
+        learners = objects // PER_LEARNER
+        bench.make(GROWTH, learners, remote=learners // 10)
         measure = bench.repeat(GROWTH, "push")[0]
         found.growth[measure.objects] = measure.seconds
         bench.drop(GROWTH)
         objects *= 10
+    if FIRST in found.steps:
+        found.growth[found.steps[FIRST].objects] = found.steps[FIRST].seconds
 
 
 def measure_crowd(bench: Bench, options: argparse.Namespace, found: Found) -> None:
     """The first push of one organization alone and among others of its size."""
     times = []
     for others in (0, options.others):
-        bench.make(CROWD, options.objects // PER_LEARNER, others=others)
+        bench.make(CROWD, min(options.objects, options.crowd) // PER_LEARNER, others=others)
         times.append(bench.repeat(CROWD, "push")[0])
         bench.drop(CROWD)
     found.crowd = (times[0].seconds / times[0].objects, times[1].seconds / times[1].objects)
@@ -259,15 +264,15 @@ def make_figures(found: Found) -> list[Figure]:
     def compare_times(ours: Measure, theirs: Measure) -> float:
         return ours.seconds / theirs.seconds
 
-    add("first push: time / COPY", ["first push", "COPY | COPY"], compare_pipe, 4, at_most=True)
+    add("first push: time / COPY", [FIRST, "COPY | COPY"], compare_pipe, 4, at_most=True)
     add(
         "first push: rate / dumpdata, loaddata",
-        ["first push", "dumpdata", "loaddata"],
+        [FIRST, "dumpdata", "loaddata"],
         compare_rates,
         40,
         at_most=False,
     )
-    add("second push: time / first push", ["second push", "first push"], compare_times, 0.25, at_most=True)
+    add("second push: time / first push", ["second push", FIRST], compare_times, 0.25, at_most=True)
     add("100 changes: time on all / on few", ["100 changes", "100 changes of few"], compare_times, 1.5, at_most=True)
     add("export: rate / dumpdata", ["export", "dumpdata"], compare_rates, 6, at_most=False)
     add("import: rate / loaddata", ["import", "loaddata"], compare_rates, 30, at_most=False)
@@ -288,7 +293,7 @@ def make_figures(found: Found) -> list[Figure]:
     return figures
 
 
-OURS = ("first push", "second push", "100 changes", "export", "import", "deleteobjects")
+OURS = (FIRST, "second push", "100 changes", "export", "import", "deleteobjects")
 
 
 def compare_pipe(ours: Measure, pipe: Measure) -> float:

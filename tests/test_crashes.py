@@ -84,7 +84,7 @@ def test_a_run_that_is_killed_before_or_after_a_commit_and_done_again_ends_like_
 
 
 @pytest.mark.heavy
-def test_a_run_whose_target_ends_the_session_at_any_statement_says_so_and_the_next_one_is_fine(tmp_path: Path) -> None:
+def test_a_run_whose_target_ends_the_session_in_the_midst_says_so_and_the_next_one_is_fine(tmp_path: Path) -> None:
     places = sweep(tmp_path, "postgresql", "sessions", "log")
 
     assert places["log"] > 20
