@@ -86,8 +86,13 @@ def write_moment(value: datetime) -> str:
 
 
 def write_decimal(value: Decimal) -> str:
-    """A decimal number without needless zeros."""
-    return "i" + format(value.normalize(), "f") if value.is_finite() else f"f{value}"
+    """A decimal number without needless zeros, with all its digits."""
+    if not value.is_finite():
+        return f"f{value}"
+    text = format(value, "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "i0" if text == "-0" else "i" + text
 
 
 def write_float(value: float) -> str:

@@ -177,8 +177,8 @@ class Executor:
                 del written[target]
         self.background.join()
         fields, fill = get_insert_fields(layout, self.graph, self.trees)
-        end = len(layout.columns)
-        rows = [[*values[:end], *fill(target)] for target, values in zip(targets, translated, strict=True)]
+        pairs = zip(targets, translated, strict=True)
+        rows = [[*values[: len(layout.columns)], *fill(target)] for target, values in pairs]
         imprints: dict[Key, tuple[int, int]] = {}
         self.rows.insert(model, keys, fields, rows, then=lambda: imprints.update(self.imprinter.read(layout, written)))
         notes = [
@@ -279,8 +279,7 @@ class Executor:
                 self.attempts.check_everything()
 
         def write() -> None:
-            keys = operation.keys
-            self.attempts.write(model, keys, keys, delete, using=self.target)
+            self.attempts.write(model, operation.keys, operation.keys, delete, using=self.target)
 
         self.trees.note_deleted(model, operation.keys)
         self.journal.note_going(model, operation.keys)
@@ -294,6 +293,7 @@ class Executor:
 
     def _note(self, operation: Note) -> None:
         self.store.save(self._models[operation.label], operation.rows)
+        self._cleared.clear()
 
     def _keep(self, operation: Keep) -> None:
         layout = self.planner.get_layout(self._models[operation.label])

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 
+from django.contrib.contenttypes.fields import GenericForeignKey
 from django.db import connections
 from django.db.models import BigIntegerField, F, Field, Func, Model, QuerySet, TextField, Value
+from django.db.models.base import ModelBase
 from django.db.models.functions import Cast
 
 from gestore_sync.reading import iter_rows
@@ -61,11 +63,19 @@ def takes_imprints(using: str) -> bool:
 def annotate_imprint(rows: QuerySet[Any], fields: Sequence[Field[Any, Any]]) -> QuerySet[Any]:
     """``rows`` with the imprint of these columns as ``gestore_sync_imprint``. What they are called and lead to is part
     of it: other columns with the same values are another row."""
-    parts = (f"{field.attname} {getattr(field.related_model, '__qualname__', '')}" for field in fields)
-    meaning = blake2b("\0".join(parts).encode(), digest_size=6).hexdigest()
+    meaning = blake2b("\0".join(map(describe_column, fields)).encode(), digest_size=6).hexdigest()
     columns = (F(field.attname) for field in fields)
     annotated: QuerySet[Any] = rows.annotate(**{IMPRINT: Imprint(Cast(Value(meaning), TextField()), *columns)})
     return annotated
+
+
+def describe_column(field: Field[Any, Any]) -> str:
+    """What a column is called and leads to, by a foreign key or as a part of generic ones."""
+    related = field.related_model
+    parts = [field.attname, related._meta.label_lower if isinstance(related, ModelBase) else ""]
+    generic = (other for other in field.model._meta.private_fields if isinstance(other, GenericForeignKey))
+    parts += [other.name for other in generic if field.name in (other.ct_field, other.fk_field)]
+    return " ".join(parts)
 
 
 def read_imprints(

@@ -40,6 +40,7 @@ class MappingStore:
 
     ``unsettled``: the objects of the source whose counterpart is no longer the row that it was, or that have none now;
     ``left``: the rows that were. ``borrowed``: models of objects that are known by a mapping that is not kept here.
+    ``notes_imprints``: off where objects to which rows lead may get no mapping, by which a change would be noticed.
     """
 
     keeps: ClassVar[bool] = True
@@ -59,6 +60,7 @@ class MappingStore:
         self.unsettled: dict[type[Model], Any] = {}
         self.left: dict[type[Model], Any] = {}
         self.borrowed: set[type[Model]] = set()
+        self.notes_imprints = True
         self.in_target = has_tables(target)
         self.place = target if self.in_target else source
         self.remote = "" if self.in_target else target
@@ -244,7 +246,7 @@ class MappingStore:
                 )
             mapping = known.get(key)
             serial = 1 if mapping is None else mapping.serial + 1
-            values = (target_text, created, digests, serial, *(imprints or NO_IMPRINTS))
+            values = (target_text, created, digests, serial, *((self.notes_imprints and imprints) or NO_IMPRINTS))
             if mapping is not None and mapping.target != target:
                 self._note_unsettled(model, [key], [mapping.target])
             if mapping is None or mapping.pk is None:
@@ -278,18 +280,18 @@ class MappingStore:
             if some:
                 noted.setdefault(model, make_key_list(model)).extend(some)
 
-    def forget_imprints(self, model: type[Model], keys: Iterable[Key]) -> None:
+    def forget_imprints(self, model: type[Model], keys: Sequence[Key]) -> None:
         """Have these objects compared again, whatever their imprints say."""
         self._forget_imprints(model, self.get_rows(model), "source_pk", keys)
 
-    def forget_imprints_of(self, model: type[Model], targets: Iterable[Key]) -> None:
+    def forget_imprints_of(self, model: type[Model], targets: Sequence[Key]) -> None:
         """Have the objects of every origin compared again that these rows of the target stand for."""
         self._forget_imprints(model, self.get_rows(model, of_all=True), "target_pk", targets)
 
-    def _forget_imprints(self, model: type[Model], rows: QuerySet[IdMapping], column: str, keys: Iterable[Key]) -> None:
+    def _forget_imprints(self, model: type[Model], rows: QuerySet[IdMapping], column: str, keys: Sequence[Key]) -> None:
         fields = [get_field(IdMapping, name) for name in FIELDS[-2:]]
-        for chunk in iter_chunks([dump_key(key) for key in keys], KEYS_PER_QUERY):
-            some = rows.filter(match(column, chunk), target_imprint__isnull=False)
+        for chunk in iter_chunks(keys, KEYS_PER_QUERY):
+            some = rows.filter(match(column, list(map(dump_key, chunk))), target_imprint__isnull=False)
             if ids := list(some.values_list("pk", flat=True)):
                 self._writer.update(IdMapping, fields, [(pk, [None, None]) for pk in ids])
         self._recall.forget(model)

@@ -171,6 +171,7 @@ class PlannedPush(Push):
             left = self._compare(planner)
             if left.number:
                 Narrowing(planner, left).run()
+                planner.store.notes_imprints = False
                 planner.plan.report.warnings.append(describe_left_out(left.number))
         except BaseException:
             planner.plan.close()

@@ -7,11 +7,12 @@ to then: where a counterpart changes, the imprints of all that points to it are 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from django.db import connections
-from django.db.models import BigIntegerField, Model, OuterRef, Subquery
+from django.db.models import BigIntegerField, DecimalField, Model, OuterRef, Subquery
 from django.db.models.functions import Cast
 
 from gestore_sync.background import read_beside
@@ -24,9 +25,12 @@ from gestore_sync.links import GENERIC
 from gestore_sync.mappings import MappingStore
 from gestore_sync.plan import Change
 from gestore_sync.reading import get_keys_per_query, get_queryset, match, match_keys
-from gestore_sync.refs import Key, get_table, has_integer_key, make_key_set
+from gestore_sync.refs import Key, get_table, has_integer_key, make_key_set, resolve_key_field
 from gestore_sync.scope import Role
 from gestore_sync.subgraph import Subgraph
+
+FLOAT_DIGITS = sys.float_info.dig
+"""So many digits of a decimal number a float keeps."""
 
 
 class Untouched:
@@ -135,8 +139,16 @@ class Imprinter:
         """Whether nothing changes rows while they are written, so that they would not be what was sent."""
         if model not in self._stays:
             is_saved = get_signal_mode(model._meta.label) == "save"
-            self._stays[model] = not is_saved and not has_foreign_triggers(self._target, model)
+            is_changed = is_rounded(self._target, model) or has_foreign_triggers(self._target, model)
+            self._stays[model] = not is_saved and not is_changed
         return self._stays[model]
+
+
+def is_rounded(using: str, model: type[Model]) -> bool:
+    """Whether the database may keep less than what is written: SQLite has decimal numbers as floats."""
+    fields: Iterable[Any] = map(resolve_key_field, model._meta.local_concrete_fields)
+    digits = [field.max_digits for field in fields if isinstance(field, DecimalField)]
+    return connections[using].vendor == "sqlite" and not all(number and number <= FLOAT_DIGITS for number in digits)
 
 
 def has_foreign_triggers(using: str, model: type[Model]) -> bool:
@@ -149,5 +161,9 @@ def has_foreign_triggers(using: str, model: type[Model]) -> bool:
             )
         else:
             table = connection.ops.quote_name(model._meta.db_table)
-            cursor.execute("SELECT tgname FROM pg_trigger WHERE tgrelid = %s::regclass AND NOT tgisinternal", [table])
+            cursor.execute(
+                "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND (tgrelid = %s::regclass "
+                "OR tgrelid IN (SELECT relid FROM pg_partition_tree(%s::regclass)))",
+                [table, table],
+            )
         return any(not re.match(NAME_PATTERN, name) for (name,) in cursor.fetchall())

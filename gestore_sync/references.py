@@ -16,7 +16,7 @@ from gestore_sync.generic import find_type_filter, get_faces, get_object_ids, ge
 from gestore_sync.links import GENERIC, TREE, Link, LinkGraph
 from gestore_sync.mappings import MappingStore
 from gestore_sync.reading import iter_composite_pointing, iter_pointing, iter_rows
-from gestore_sync.refs import Key, get_field, get_table, iter_chunks
+from gestore_sync.refs import Key, get_field, get_table, iter_chunks, make_key_list, make_key_set
 from gestore_sync.scope import get_default
 
 HOLDS, SETS, LEAVES = "holds", "sets", "leaves"
@@ -110,12 +110,14 @@ class References:
 
 def iter_around(
     graph: LinkGraph, objects: Mapping[type[Model], Sequence[Key]]
-) -> Iterator[tuple[type[Model], set[Key]]]:
-    """By model, the rows that point at these objects in some way."""
+) -> Iterator[tuple[type[Model], Sequence[Key]]]:
+    """By model and way of pointing, the rows that point at these objects, each once."""
     references = References(graph)
     for model, keys in objects.items():
         for reference in references.get(model):
-            yield reference.link.model, {pk for pk, _ in references.iter_pairs(reference, keys)}
+            found, seen = make_key_list(reference.link.model), make_key_set(reference.link.model)
+            found.extend(pk for pk, _ in references.iter_pairs(reference, keys) if seen.add(pk))
+            yield reference.link.model, found
 
 
 def forget_around(store: MappingStore, graph: LinkGraph) -> None:
@@ -126,6 +128,8 @@ def forget_around(store: MappingStore, graph: LinkGraph) -> None:
     there = LinkGraph(store.target, graph.adapters) if store.left else graph
     for model, pointing in iter_around(there, store.left):
         store.forget_imprints_of(model, pointing)
+    store.unsettled.clear()
+    store.left.clear()
 
 
 # What becomes of a link

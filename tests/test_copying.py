@@ -210,6 +210,15 @@ def test_a_column_is_made_ready_as_its_values_are_one_by_one() -> None:
         assert map_column(repr, values) == list(map(repr, values))
 
 
+def test_decimal_numbers_are_told_apart_by_every_digit_and_by_nothing_else() -> None:
+    digester = Digester(b"code", lambda value: value)
+    long = "1.234567890123456789012345678901234567"
+
+    assert digester(Decimal(long + "1")) != digester(Decimal(long + "2"))
+    assert digester(Decimal("-0.00")) == digester(Decimal(0))
+    assert digester(Decimal("1E+2")) == digester(Decimal("100.0")) == digester(100)
+
+
 def test_what_was_left_to_do_in_the_background_is_dropped_with_an_error() -> None:
     background = Background(THERE)
     done: list[int] = []

@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -479,3 +480,15 @@ def test_rows_of_both_kinds_are_noted_in_one_batch(watch: Watch) -> None:
     report = watch.push(depot)
 
     assert (report.updated, has_imprints(watch, Article)) == ({"policies.Article": 2}, [True, True])
+
+
+@pytest.mark.parametrize("pair", pairings("postgresql-sqlite"), indirect=True)
+def test_a_number_that_the_target_keeps_only_in_part_is_compared_again(watch: Watch) -> None:
+    values = make(Values, watch.source, decimal=Decimal("12345678901234567890.0123456789"))
+    watch.synchronize(values)
+    assert watch.on_target(Values).get().decimal != values.decimal
+
+    report = watch.synchronize(values, dry_run=True)
+
+    assert report.as_dict() == compared(watch, values)
+    assert not report.unchanged

@@ -357,6 +357,21 @@ def test_an_id_mapping_that_is_removed_is_not_kept(plans: Plans) -> None:
     assert [line["model"] for line in plans.write(depot) if line["do"] == "note"] == ["policies.Worker"]
 
 
+@one
+def test_what_points_to_an_object_whose_id_mapping_was_removed_follows_it(plans: Plans) -> None:
+    make(Worker, plans.target, email="a@b.c", badge=1)
+    depot = make(Depot, plans.source, boss=make(Worker, plans.source, email="a@b.c", badge=1))
+    plans.write(depot)
+    assert plans.remove(is_about(Worker, "note")) == 1
+    plans.apply()
+    plans.on_target(Worker).update(email="before@b.c", badge=2)
+    make(Worker, plans.target, email="a@b.c", badge=1)
+
+    plans.push(depot)
+
+    assert plans.on_target(Depot).get().boss.email == "a@b.c"
+
+
 # What needs each other
 
 
