@@ -14,7 +14,7 @@ from gestore_sync.background import Background
 from gestore_sync.deferral import Deferral
 from gestore_sync.exceptions import WriteFailed
 from gestore_sync.failures import Attempts, Refused
-from gestore_sync.inserting import get_insert_fields
+from gestore_sync.inserting import get_insert_rows
 from gestore_sync.journal import ADDITION, CHANGE, DELETION, Journal
 from gestore_sync.keeping import keep
 from gestore_sync.layouts import Layout
@@ -172,13 +172,12 @@ class Executor:
         translated = self._translate_all(layout, operation.rows)
         digests = layout.digest_all(translated)
         written = dict(zip(targets, operation.rows, strict=True))
-        for key, target, values in zip(keys, targets, translated, strict=True):
+        may_be_late = self._cleared or self._deferral.concerns(layout)
+        for key, target, values in zip(keys, targets, translated, strict=True) if may_be_late else ():
             if self._deferral.take(layout, key, target, values) or (model, key) in self._cleared:
                 del written[target]
         self.background.join()
-        fields, fill = get_insert_fields(layout, self.graph, self.trees)
-        pairs = zip(targets, translated, strict=True)
-        rows = [[*values[: len(layout.columns)], *fill(target)] for target, values in pairs]
+        fields, rows = get_insert_rows(layout, self.graph, self.trees, targets, translated)
         imprints: dict[Key, tuple[int, int]] = {}
         self.rows.insert(model, keys, fields, rows, then=lambda: imprints.update(self.imprinter.read(layout, written)))
         notes = [
