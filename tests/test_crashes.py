@@ -51,7 +51,7 @@ def sweep(folder: Path, vendor: str, places: str, *scenarios: str) -> dict[str, 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize(("vendor", "scenario"), EVERYWHERE)
-def test_a_run_that_is_killed_at_any_statement_and_done_again_ends_like_one_in_peace(
+def test_a_run_that_is_killed_between_statements_or_at_a_commit_and_done_again_ends_like_one_in_peace(
     tmp_path: Path, vendor: str, scenario: str
 ) -> None:
     places = sweep(tmp_path, vendor, "statements", scenario)

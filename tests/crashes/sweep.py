@@ -34,8 +34,9 @@ from tests.policies.watching import is_read  # noqa: E402
 
 KILLED = -signal.SIGKILL
 PICTURE = Path(FOLDER) / "picture.json"
-APART = 3
-"""A session is ended at every third place: what is left is the same, as nothing is committed before the end."""
+APART = 1 if "EXAMPLES" in os.environ else 3
+"""Every third place is visited, and all around a commit: what is left behind is the same between commits. Where the
+environment asks for more EXAMPLES, every place is."""
 
 
 class Killer:
@@ -48,6 +49,7 @@ class Killer:
     def __init__(self, at: int | None, places: str) -> None:
         self.at = at
         self.count = 0
+        self.commits: list[int] = []
         self.everywhere = places != "commits"
         self.happen = end_session if places == "sessions" else die
         self._has_written = True
@@ -90,6 +92,7 @@ class Killer:
             self.pass_by()
             result = act()
             self.pass_by()
+            self.commits += [self.count - 1, self.count]
             self._has_written = False
             return result
 
@@ -128,7 +131,7 @@ def migrate() -> None:
 
 
 def run_and_look(scenario: Scenario, killer: Killer | None = None) -> None:
-    """Run; leave a picture of both sides, and the number of places."""
+    """Run; leave a picture of both sides, or the places."""
     if killer is not None:
         killer.watch()
     try:
@@ -138,13 +141,13 @@ def run_and_look(scenario: Scenario, killer: Killer | None = None) -> None:
             raise
         assert isinstance(error, DatabaseUnavailable), repr(error)
     pictures = {side: Camera(side).take() for side in SIDES} if killer is None else {}
-    PICTURE.write_text(json.dumps([pictures, killer.count if killer is not None else 0]))
+    PICTURE.write_text(json.dumps([pictures, killer.count if killer else 0, killer.commits if killer else []]))
 
 
-def load() -> tuple[dict[str, Picture], int]:
-    """Return what the last run has left."""
-    pictures, count = json.loads(PICTURE.read_text())
-    return pictures, count
+def load() -> tuple[dict[str, Picture], int, list[int]]:
+    """Return what the last run has left: pictures, or how many places there were and which are around commits."""
+    pictures, count, commits = json.loads(PICTURE.read_text())
+    return pictures, count, commits
 
 
 def compare(expected: dict[str, Picture], found: dict[str, Picture]) -> list[str]:
@@ -178,14 +181,14 @@ class Sweep:
         self.keeper.keep("before")
 
     def run(self) -> int:
-        """Kill at each place; return how many there were."""
+        """Kill at the places; return how many there were."""
         self.prepare()
         repaired = {self.keeper.read()}
         expected = self.look_after_peace("in peace")
         self.keeper.restore("before")
         succeed(lambda: run_and_look(self.scenario, Killer(None, self.places)), "counting")
-        count = load()[1]
-        for at in range(1, count + 1, APART if self.places == "sessions" else 1):
+        _, count, commits = load()
+        for at in sorted({*range(1, count + 1, APART), *commits}):
             self.keeper.restore("before")
             ended = in_child(partial(run_and_look, self.scenario, Killer(at, self.places)))
             wanted = 0 if self.places == "sessions" else KILLED
