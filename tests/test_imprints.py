@@ -19,24 +19,10 @@ from gestore_sync.links import LinkGraph
 from gestore_sync.mappings import MappingStore
 from gestore_sync.models import IdMapping
 from gestore_sync.references import forget_around
-from tests.conftest import Pair
 from tests.kinds.making import make, make_many
 from tests.kinds.models import Box, Clue, Seal, Shop, Values
 from tests.policies.models import Article, Brand, Claim, Depot, Parcel, Remark, Scan, Worker
-from tests.policies.watching import Watch, execute, pairings, watched
-
-EVERY = ("sqlite-sqlite", "postgresql-postgresql", "sqlite-postgresql", "postgresql-sqlite")
-
-
-@pytest.fixture(params=pairings(*EVERY))
-def pair(request: pytest.FixtureRequest) -> Pair:
-    return request.param
-
-
-@pytest.fixture
-def watch(pair: Pair) -> Iterator[Watch]:
-    with watched(pair) as watch:
-        yield watch
+from tests.policies.watching import Watch, execute, pairings
 
 
 @pytest.fixture
