@@ -189,6 +189,7 @@ class ChangeLog(models.Model):
         indexes = [
             models.Index("content_type", Prefix("object_id"), name="gestore_sync_changed_object"),
             models.Index(fields=["id"], condition=models.Q(state=PENDING), name="gestore_sync_pending"),
+            models.Index(fields=["content_type"], condition=models.Q(action=DELETION), name="gestore_sync_deletions"),
         ]
 
     def __str__(self) -> str:
