@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from itertools import chain
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from django.db import DatabaseError, connections
 from django.db.models import QuerySet
+from django.db.models.sql.constants import MULTI
 
+from gestore_sync.reading import naming_unreadable
+from gestore_sync.refs import Key
 from gestore_sync.triggers import has_triggers
 
 T = TypeVar("T")
@@ -34,6 +40,79 @@ def read_beside(rows: QuerySet[Any], meanwhile: Callable[[], T]) -> tuple[T, lis
             return meanwhile(), reading.result()
     finally:
         connection.dec_thread_sharing()
+
+
+class ReadAhead:
+    """Gives each batch of keys with ``(pk, *values at paths)`` of the rows of the query that ``make`` gives for it. A
+    second thread asks for those of the next batch while the caller has this one, on a connection to PostgreSQL; what
+    fields make of the values of the database they make in the caller's thread.
+
+    As a context manager it waits at the end. Where the caller ends with an error of the database, and the reading has
+    failed before it, its error is raised: the other one follows from it.
+    """
+
+    def __init__(
+        self, batches: Iterable[list[Key]], using: str, make: Callable[[list[Key]], QuerySet[Any]], paths: Sequence[str]
+    ) -> None:
+        self._batches = batches
+        self._make = make
+        self._paths = paths
+        self._connection: Any = connections[using]
+        self._started: deque[Reading] = deque()
+
+    def __enter__(self) -> ReadAhead:
+        self._connection.ensure_connection()
+        self._connection.inc_thread_sharing()
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gestore_sync")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        futures = [reading.raw for reading in self._started]
+        if isinstance(error, (KeyboardInterrupt, SystemExit)) and not all(future.done() for future in futures):
+            self._connection.connection.cancel()  # nobody waits for it any more
+        self._pool.shutdown()
+        self._connection.dec_thread_sharing()
+        for future in futures if isinstance(error, DatabaseError) else ():
+            failed = future.exception()
+            if isinstance(failed, DatabaseError) and failed is not error and not is_aborted(failed):
+                raise failed from error
+
+    def __iter__(self) -> Iterator[tuple[list[Key], list[tuple[Any, ...]]]]:
+        for batch in chain(self._batches, [None]):
+            if batch is not None:
+                self._start(batch)
+            while len(self._started) > (batch is not None):
+                yield self._finish()
+
+    def _start(self, keys: list[Key]) -> None:
+        rows = self._make(keys)
+        compiler = rows.values_list("pk", *self._paths).query.get_compiler(connection=self._connection)
+        raw = self._pool.submit(copy_context().run, compiler.execute_sql, MULTI)
+        self._started.append(Reading(keys, rows, compiler, raw))
+
+    def _finish(self) -> tuple[list[Key], list[tuple[Any, ...]]]:
+        reading = self._started[0]
+        with naming_unreadable(reading.rows, self._paths):
+            raw = reading.raw.result()
+            found = list(reading.compiler.results_iter(results=raw, tuple_expected=True))
+        self._started.popleft()
+        return reading.keys, found
+
+
+class Reading(NamedTuple):
+    """Rows that are being read: the query, what makes Python values of what the database says, and that."""
+
+    keys: list[Key]
+    rows: QuerySet[Any]
+    compiler: Any
+    raw: Future[Any]
+
+
+def is_aborted(error: DatabaseError) -> bool:
+    """Whether the database says only that another statement of the transaction has failed."""
+    return getattr(error.__cause__, "sqlstate", None) == "25P02"
 
 
 class Background:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import connections
@@ -11,6 +12,7 @@ from django.utils import timezone
 
 from gestore_sync.codecs import Decoder
 from gestore_sync.refs import resolve_key_field
+from gestore_sync.repeating import map_column
 from gestore_sync.valuekinds import INTEGERS, get_kind
 
 
@@ -28,6 +30,16 @@ def limit(decode: Decoder, field: Any, using: str) -> Decoder:
         return found
 
     return decode_within
+
+
+def decode_column(field: Any, decode: Decoder, values: Sequence[Any]) -> list[Any]:
+    """The values of a field in many records; equal ones are read once. Raises one of :data:`INVALID`, also for a null
+    that the field does not take."""
+    if None not in values:
+        return map_column(decode, values)
+    if not field.null:
+        raise ValueError("null")
+    return map_column(lambda value: None if value is None else decode(value), values)
 
 
 def explain_invalid(error: Exception) -> str:

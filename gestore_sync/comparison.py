@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from gestore_sync.conf import FAIL, LOCAL, MERGED, NEWER, POLICIES, REMOTE
 from gestore_sync.digests import NAME_SIZE, find_changed, get_name_code, make_digest, split_digests
@@ -38,22 +38,31 @@ class Decision:
     newer: bool = False
 
 
+class Pair(NamedTuple):
+    """A row on both sides, the source's with links rewritten, and what was last left on the target, if known."""
+
+    mine: list[Any]
+    theirs: list[Any]
+    digests: bytes | None
+
+
 def decide(
     layout: Layout,
-    mine: Sequence[Any],
-    theirs: Sequence[Any],
-    digests: bytes | None,
+    pair: Pair,
     policies: Policies,
+    differing: Sequence[int],
+    made: Sequence[bytes],
     later: str = LOCAL,
 ) -> Decision:
-    """Compare the source's values, links rewritten, with the target's. ``digests``: what we last left there, if known.
+    """Compare the source's values with the target's. ``differing``: the numbers of the columns in which they differ;
+    ``made``: by column, the digests of the source's values.
 
     Columns that make one link together, such as a generic key's, are one value: it is written whole, or kept whole.
     ``later``: the side whose change is the later one, LOCAL or REMOTE, for ``newer``: the caller knows the logs.
     """
-    differing = layout.find_differing(mine, theirs)
     if not differing:
-        return Decision(digests=layout.digest(mine))
+        return Decision(digests=b"".join(made))
+    mine, theirs, digests = pair
     asked = policies.get_all(layout.model, layout.names)
     known = split_digests(digests or b"")
     write: list[int] = []
@@ -62,7 +71,9 @@ def decide(
     lost: list[int] = []
     sides: set[str] = set()
     only_mine = False
-    changed = {number: find_sides(layout, number, mine[number], theirs[number], known) for number in differing}
+    changed = {
+        number: find_sides(layout, number, mine[number], made[number], theirs[number], known) for number in differing
+    }
     for number in differing:
         link = [at for at in layout.together.get(number, ()) if at in changed] or [number]
         mine_changed, theirs_changed = (any(changed[at][side] for at in link) for side in (0, 1))
@@ -84,7 +95,7 @@ def decide(
         resolved = None if None in winners else MERGED if len(winners) > 1 else winners.pop()
     elif only_mine and sides:
         resolved = LOCAL if sides == {LOCAL} else MERGED
-    rest = make_kept_digests(layout, mine, known, write, kept)
+    rest = make_kept_digests(layout, mine, made, known, write, kept)
     newer = any(asked[number] == NEWER for number in disputed)
     return Decision(
         tuple(write), tuple(kept), tuple(disputed), tuple(lost), resolved, rest, known=bool(known), newer=newer
@@ -96,12 +107,15 @@ def get_winner(policy: str, later: str) -> str | None:
     return {NEWER: later, FAIL: None}.get(policy, policy)
 
 
-def find_sides(layout: Layout, number: int, mine: Any, theirs: Any, known: dict[bytes, bytes]) -> tuple[bool, bool]:
-    """Whether the source, and whether the target changed the value in a column since they were in step."""
-    base = known.get(get_name_code(layout.names[number]))
+def find_sides(
+    layout: Layout, number: int, mine: Any, made: bytes, theirs: Any, known: dict[bytes, bytes]
+) -> tuple[bool, bool]:
+    """Whether the source, and whether the target changed the value in a column since they were in step. ``made``: the
+    digest of the source's."""
+    base = known.get(layout.codes[number])
     if base is None:
         return True, True
-    return mine is NEW or base != digest_value(layout, number, mine), base != digest_value(layout, number, theirs)
+    return mine is NEW or base != made[NAME_SIZE:], base != digest_value(layout, number, theirs)
 
 
 def digest_value(layout: Layout, number: int, value: Any) -> bytes:
@@ -110,16 +124,21 @@ def digest_value(layout: Layout, number: int, value: Any) -> bytes:
 
 
 def make_kept_digests(
-    layout: Layout, mine: Sequence[Any], known: dict[bytes, bytes], write: Sequence[int], kept: Sequence[int]
+    layout: Layout,
+    mine: Sequence[Any],
+    made: Sequence[bytes],
+    known: dict[bytes, bytes],
+    write: Sequence[int],
+    kept: Sequence[int],
 ) -> bytes:
-    """The digests of the columns that are equal on both sides, and for kept ones what was known of them."""
+    """The digests of the columns that are equal on both sides, ``made`` of the source's, and for kept ones what was
+    known of them."""
     parts = []
-    for number, name in enumerate(layout.names):
-        code = get_name_code(name)
+    for number, code in enumerate(layout.codes):
         if number in kept:
             parts.append(code + known[code] if code in known else b"")
         elif number not in write and mine[number] is not NEW:
-            parts.append(layout.digesters[number](mine[number]))
+            parts.append(made[number])
     return b"".join(parts)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from django.db.models import Model
 
 from gestore_sync.children import get_policies_of
-from gestore_sync.comparison import REMOTE, Decision, decide
+from gestore_sync.comparison import REMOTE, Decision, Pair, decide
 from gestore_sync.digests import split_digests
 from gestore_sync.layouts import Layout
 from gestore_sync.mappings import MappingStore
@@ -18,14 +18,7 @@ from gestore_sync.recall import Mapping as IdMapping
 from gestore_sync.refs import Key, Ref
 from gestore_sync.subgraph import Subgraph
 from gestore_sync.times import Times
-
-
-class Pair(NamedTuple):
-    """A row on both sides, the source's with links rewritten, and what was last left on the target, if known."""
-
-    mine: list[Any]
-    theirs: list[Any]
-    digests: bytes | None
+from gestore_sync.translation import Counterparts
 
 
 def decide_all(
@@ -38,10 +31,13 @@ def decide_all(
 ) -> dict[Key, Decision]:
     """By key of the source, what becomes of the rows. ``targets``: their keys on the target."""
     asked = get_policies_of(policies, layout.model, source, pairs)
-    found = {key: decide(layout, *pair, asked[key]) for key, pair in pairs.items()}
+    mine, theirs = [pair.mine for pair in pairs.values()], [pair.theirs for pair in pairs.values()]
+    differing = dict(zip(pairs, layout.find_differing_all(mine, theirs), strict=True))
+    made = dict(zip(pairs, layout.digest_values(mine), strict=True))
+    found = {key: decide(layout, pair, asked[key], differing[key], made[key]) for key, pair in pairs.items()}
     doubtful = {key: targets[key] for key, decision in found.items() if decision.newer}
     for key in times.find_newer(layout.model, doubtful) if doubtful else ():
-        found[key] = decide(layout, *pairs[key], asked[key], REMOTE)
+        found[key] = decide(layout, pairs[key], asked[key], differing[key], made[key], REMOTE)
     return found
 
 
@@ -62,6 +58,15 @@ def drop_known(store: MappingStore, model: type[Model], notes: list[Noted]) -> l
         return notes
     known = store.find_sources(model, [note.target for note in notes])
     return [note for note in notes if note.target not in known]
+
+
+def find_fresh(
+    store: MappingStore, counterparts: Counterparts, model: type[Model], keys: Sequence[Key]
+) -> list[tuple[Key, Any]]:
+    """Those of the objects whose id mapping is not what was found, each with its counterpart."""
+    known = store.find(model, keys)
+    pairs = zip(keys, counterparts.get_all(model, keys), strict=True)
+    return [(key, target) for key, target in pairs if key not in known or known[key].target != target]
 
 
 def find_barred(subgraph: Subgraph, layout: Layout, row: tuple[Any, ...], number: int) -> Ref | None:

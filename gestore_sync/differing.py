@@ -17,6 +17,7 @@ from django.utils.translation import ngettext
 
 from gestore_sync.batches import iter_batches
 from gestore_sync.failures import read_natural_keys
+from gestore_sync.keysets import make_key_list, make_key_set
 from gestore_sync.layouts import Layout
 from gestore_sync.mappings import MappingStore
 from gestore_sync.needs import REFERRED
@@ -24,7 +25,7 @@ from gestore_sync.places import find_moved_nodes
 from gestore_sync.plan import Account, Report
 from gestore_sync.planner import Planner
 from gestore_sync.reading import KEYS_PER_QUERY, find_existing
-from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, iter_chunks, make_key_list, make_key_set, show_key
+from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, iter_chunks, show_key
 from gestore_sync.removals import Removals
 from gestore_sync.scope import Role
 from gestore_sync.transactions import read_snapshot
@@ -205,7 +206,7 @@ class Comparer(Planner):
         while any(frontier.values()):
             following: dict[type[Model], Any] = {}
             for model, keys in frontier.items():
-                for child, hanging, _is_member in removals.iter_owned(model, keys) if keys else ():
+                for child, hanging, _is_member in removals.hanging.iter_owned(model, keys) if keys else ():
                     of_child = seen.setdefault(child, make_key_set(child))
                     for key in hanging:
                         if not removals.is_claimed(child, key) and of_child.add(key):

@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from gestore_sync.failures import read_natural_keys
+from gestore_sync.keysets import make_key_list, make_key_set
 from gestore_sync.links import GENERIC, TREE, Link, LinkGraph
 from gestore_sync.narration import iter_more_roots
 from gestore_sync.orphans import find_orphans
@@ -29,7 +30,7 @@ from gestore_sync.references import (
     describe_setting,
     iter_unknown_pointing,
 )
-from gestore_sync.refs import Key, Ref, make_key_list, make_key_set, show_key
+from gestore_sync.refs import Key, Ref, show_key
 from gestore_sync.scope import Role, Scope, find_reverse_role
 from gestore_sync.subgraph import Subgraph
 from gestore_sync.walker import Walker

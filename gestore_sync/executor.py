@@ -153,7 +153,8 @@ class Executor:
 
     def _translate_all(self, layout: Layout, rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
         translated = layout.translate_all(rows, self.counterparts, self.source)
-        for row, values in zip(rows, translated, strict=True):
+        settled = not layout.has_any(translated, LOST, NEW)
+        for row, values in () if settled else zip(rows, translated, strict=True):
             for number in layout.link_numbers:
                 if values[number] is LOST:
                     layout.clear_link(values, number)
@@ -193,8 +194,9 @@ class Executor:
         model = self._models[operation.label]
         layout = self.planner.get_layout(model)
         by_columns: dict[tuple[int, ...], list[tuple[Change, list[Any]]]] = {}
-        for changed in operation.rows:
-            by_columns.setdefault(changed.columns, []).append((changed, self._translate(layout, changed.row)))
+        translated = self._translate_all(layout, [changed.row for changed in operation.rows])
+        for changed, values in zip(operation.rows, translated, strict=True):
+            by_columns.setdefault(changed.columns, []).append((changed, values))
         imprints: dict[Key, tuple[int, int]] = {}
         for columns, changes in by_columns.items():
             self.trees.note_changed(layout, columns, [changed.row[0] for changed, _ in changes])
@@ -203,12 +205,11 @@ class Executor:
                 self._write_changes(layout, numbers, changes, imprints)
         if isinstance(operation, Update):
             notes = [
-                Noted(
-                    *(made.row[0], made.target, made.created, made.digests + layout.digest(values, made.columns)),
-                    imprints.get(made.target),
+                Noted(made.row[0], made.target, made.created, made.digests + digest, imprints.get(made.target))
+                for columns, changes in by_columns.items()
+                for (made, _), digest in zip(
+                    changes, layout.digest_all([values for _, values in changes], columns), strict=True
                 )
-                for changes in by_columns.values()
-                for made, values in changes
             ]
             self.journal.note(model, [(note.target, note.key) for note in notes], CHANGE)
             self._note(Note(operation.label, notes))

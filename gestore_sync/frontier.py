@@ -8,8 +8,9 @@ from typing import Any
 
 from django.db.models import IntegerField, Model
 
+from gestore_sync.keysets import make_key_list
 from gestore_sync.links import TREE, LinkGraph
-from gestore_sync.refs import Key, get_field, has_integer_key, make_key_list, resolve_key_field
+from gestore_sync.refs import Key, get_field, has_integer_key, resolve_key_field
 
 NULL = -(2**63)
 """Stands for null among whole numbers of 64 bits; where it is a value itself, nothing is kept."""

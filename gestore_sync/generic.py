@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from django.contrib.contenttypes.models import ContentType
@@ -35,6 +35,23 @@ def to_key(target: type[Model], value: Any) -> Key | None:
     return None if isinstance(key, int) and not -(2**63) <= key < 2**63 else key
 
 
+def to_keys(target: type[Model], values: Sequence[Any]) -> list[Key | None]:
+    """The same of many values."""
+    if holds_plain_numbers(target._meta.pk) and are_keys(values):
+        return list(values)
+    return [to_key(target, value) for value in values]
+
+
+def holds_plain_numbers(field: Any) -> bool:
+    """Whether a field gives whole numbers as they are."""
+    return getattr(type(resolve_key_field(field)), "to_python", None) is IntegerField.to_python
+
+
+def are_keys(values: Sequence[Any]) -> bool:
+    """Whether all of these are whole numbers of 64 bits."""
+    return set(map(type, values)) == {int} and min(values) >= -(2**63) and max(values) < 2**63
+
+
 def to_object_id(field: Field[Any, Any], key: Key) -> Any:
     """``key`` as the value of a generic key's object id field; None where the field cannot hold it."""
     if isinstance(field, IntegerField) and not (type(key) is int and -(2**63) <= key < 2**63):
@@ -45,9 +62,11 @@ def to_object_id(field: Field[Any, Any], key: Key) -> Any:
         return None
 
 
-def get_object_ids(link: Link, keys: Any) -> dict[Any, Key]:
+def get_object_ids(link: Link, keys: Sequence[Key]) -> dict[Any, Key]:
     """By the value that the generic key's object id has, the keys of the objects."""
     field = get_field(link.model, link.attnames[1])
+    if holds_plain_numbers(field) and are_keys(keys):
+        return dict(zip(keys, keys, strict=True))
     found = {to_object_id(field, key): key for key in keys}
     found.pop(None, None)
     return found

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from django.db import connections
 from django.db.models import Model
 from django.utils.translation import gettext as _
 
@@ -35,6 +36,7 @@ from gestore_sync.retracing import Retracing
 from gestore_sync.schema import check_schema
 from gestore_sync.staging import add_indexes, make_graph, stage
 from gestore_sync.transactions import read_snapshot, repeat, write_all_or_nothing
+from gestore_sync.tuning import reading_moments_fast
 
 NAMESPACE = uuid.UUID("8a6f3f0e-4d5b-5c0c-9f0e-2f3a1b7c9d10")
 """Makes an identity of what documents of gestore say of where they come from."""
@@ -118,7 +120,10 @@ class Import:
         models = find_models(self.target)
         with open_bundle(self.location) as bundle, Media() as media:
             manifest = bundle.manifest
-            with stage(self.target, models, find_bundle_origin(manifest)) as alias:
+            with (
+                stage(self.target, models, find_bundle_origin(manifest)) as alias,
+                reading_moments_fast(connections[alias]),
+            ):
                 graph = make_graph(alias, models, skipping=not is_restore(manifest, self.target))
                 protection = Protection(graph, allowed=self.allow_privileged)
                 loader = Loader(alias, graph, manifest, protection, leaves_out=self.leaves_out)

@@ -15,6 +15,7 @@ from django.db.models import Model
 from gestore_sync.comparison import FAIL, LOCAL, NEWER, REMOTE
 from gestore_sync.exceptions import WrongDatabase
 from gestore_sync.identity import has_automatic_key, iter_identities
+from gestore_sync.keysets import make_key_set
 from gestore_sync.layouts import Layout
 from gestore_sync.locators import Doubt, get_readers
 from gestore_sync.lookup import Lookup
@@ -22,7 +23,7 @@ from gestore_sync.mappings import MappingStore
 from gestore_sync.plan import Noted
 from gestore_sync.reading import find_existing
 from gestore_sync.recall import Mapping, Sent
-from gestore_sync.refs import NEW, Key, KeyMap, Ref, iter_chunks, make_key_set
+from gestore_sync.refs import NEW, Key, KeyMap, Ref, iter_chunks
 from gestore_sync.scope import Role
 from gestore_sync.subgraph import ROLES, Subgraph
 from gestore_sync.translation import LOST

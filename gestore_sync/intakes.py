@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist, ValidationError
@@ -14,18 +14,22 @@ from django.db.models import Count, Field, Model
 from django.db.models.fields.generated import GeneratedField
 
 from gestore_sync.codecs import Decoder, make_decoder, make_key_decoder
-from gestore_sync.columns import explain_invalid, find_default, has_filling, limit, prepare_default
+from gestore_sync.columns import decode_column, explain_invalid, find_default, has_filling, limit, prepare_default
 from gestore_sync.exceptions import BundleError, WriteFailed
 from gestore_sync.failures import Attempts
-from gestore_sync.links import LinkGraph, Membership
+from gestore_sync.links import LinkGraph
+from gestore_sync.memberintakes import MemberIntake
 from gestore_sync.privileges import Protection
 from gestore_sync.reading import get_queryset, match_keys
 from gestore_sync.records import Record, get_memberships
 from gestore_sync.refs import Key, Ref, get_key_columns, iter_chunks
 from gestore_sync.valuekinds import INVALID
 from gestore_sync.writers import get_writer
+from gestore_sync.writers.portable import Writer
 
-BATCH_SIZE = 5_000
+BATCH_SIZE = 10_000
+RECORDS_AT_ONCE = 500
+"""So many records are made rows together: parsed JSON takes more room than what becomes of it."""
 UNFIT = (ArithmeticError, TypeError, ValueError, ValidationError)
 """What fields and database drivers raise for values that they cannot take."""
 
@@ -42,15 +46,18 @@ class Intakes:
     left_out: Counter[str] = field(default_factory=Counter)
     absent: dict[type[Model], frozenset[str]] = field(default_factory=dict)
 
+    @cached_property
+    def _writer(self) -> Writer:
+        return get_writer(self.using)
+
     def insert(
         self, model: type[Model], fields: Sequence[Field[Any, Any]], keys: Sequence[Key], rows: Sequence[Any]
     ) -> None:
         """Stage rows. Raises :class:`BundleError` that names the first one that the database does not take."""
-        writer = get_writer(self.using)
 
         def write(rows: Sequence[Any]) -> None:
             try:
-                writer.insert(model, fields, rows)
+                self._writer.insert(model, fields, rows)
             except UNFIT as error:
                 raise DataError(str(error)) from error
 
@@ -88,11 +95,57 @@ class Intake:
         self._defaults: dict[str, Any] = {}
         self._absent = {column.attname for column in self._fields}
         self._unfilled: dict[str, list[Key]] = {}
+        self._records: list[Record] = []
         self._keys: list[Key] = []
-        self._rows: list[list[Any]] = []
+        self._rows: list[Sequence[Any]] = []
 
     def add(self, record: Record) -> None:
-        """Take one record. Raises :class:`BundleError` that names it."""
+        """Take one record. Raises :class:`BundleError` that names it, perhaps when others were added."""
+        self._records.append(record)
+        if len(self._records) >= RECORDS_AT_ONCE:
+            self._take(self._records)
+            self._records = []
+        if len(self._rows) >= BATCH_SIZE:
+            self._flush()
+
+    def _take(self, records: Sequence[Record]) -> None:
+        """Make rows of records: column by column where all of them are alike and well-formed, else one by one."""
+        if not records:
+            return
+        names = self._find_alike(records)
+        try:
+            keys = list(map(self._pk_decoder, [record.pk for record in records])) if names else []
+            columns = self._decode_columns(names, records, keys) if names else []
+        except INVALID:
+            columns = []
+        if not columns:
+            for record in records:
+                self._take_one(record)
+            return
+        self._absent.clear()
+        self._keys += keys
+        self._rows += zip(*columns, strict=True)
+        self.count += len(keys)
+
+    def _find_alike(self, records: Sequence[Record]) -> Sequence[str]:
+        """The names of the fields of all these records, if they are the model's and nothing has to be said of them."""
+        names = tuple(records[0].fields)
+        attnames = [self._decoders[name][0].attname for name in names if name in self._decoders]
+        wanted = {field.attname for field in self._fields}.difference(self._key_columns)
+        is_plain = len(attnames) == len(names) == len(wanted) and wanted == set(attnames)
+        if not is_plain or self._is_dropped or self._protected or len(self._key_columns) > 1:
+            return ()
+        return names if all(tuple(record.fields) == names for record in records) else ()
+
+    def _decode_columns(self, names: Sequence[str], records: Sequence[Record], keys: list[Key]) -> list[list[Any]]:
+        """The columns of :attr:`_fields`. Raises one of :data:`INVALID`."""
+        found = {self._key_columns[0]: keys}
+        for name in names:
+            field, decode = self._decoders[name]
+            found[field.attname] = decode_column(field, decode, [record.fields[name] for record in records])
+        return [found[field.attname] for field in self._fields]
+
+    def _take_one(self, record: Record) -> None:
         try:
             key = self._pk_decoder(record.pk)
         except INVALID as error:
@@ -107,8 +160,6 @@ class Intake:
         self._keys.append(key)
         self._rows.append([self._get_value(key, field, values) for field in self._fields])
         self.count += 1
-        if len(self._rows) >= BATCH_SIZE:
-            self._flush()
 
     def _read(self, ref: Ref, record: Record) -> dict[str, Any]:
         """The values of a record by attname; its members are taken on the way."""
@@ -202,6 +253,7 @@ class Intake:
 
     def finish(self) -> None:
         """All records were taken. Raises :class:`BundleError` where one came twice."""
+        self._take(self._records)
         self._flush()
         self._fill()
         names = frozenset(field.name for field in self._fields if field.attname in self._absent)
@@ -215,56 +267,3 @@ class Intake:
         if twice is not None:
             key = tuple(twice[:-1]) if len(columns) > 1 else twice[0]
             raise BundleError(f"{Ref(self.model, key)} is in the bundle twice.")
-
-
-class MemberIntake:
-    """Takes the member lists of one many-to-many field; each member becomes a row of the automatic through table.
-
-    The row gets a key made of the two keys it connects, so that it is the same one in each bundle of an origin.
-    """
-
-    def __init__(self, shared: Intakes, membership: Membership) -> None:
-        self._shared = shared
-        self._membership = membership
-        self.through = membership.link.model
-        self.count = 0
-        self._name = membership.name.rpartition(".")[2]
-        target = membership.other.target or self.through
-        self._decode = limit(make_key_decoder(target), target._meta.pk, shared.using)
-        self._is_dropped = shared.protection.is_dropped(self.through)
-        self._owners: list[Key] = []
-        self._rows: list[list[Any]] = []
-
-    def add(self, owner: Ref, values: Any) -> None:
-        """Take the members of one owner."""
-        if not isinstance(values, list):
-            raise BundleError(f"{owner} of the bundle has no list in {self._name!r}.")
-        if values and self._is_dropped:
-            self._shared.protection.note(self.through)
-            return
-        for member in dict.fromkeys(self._read(owner, value) for value in values):
-            text = f"{self.through._meta.label_lower} {owner.pk} {member}"
-            key = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
-            self._rows.append([key, owner.pk, member])
-            self._owners.append(key)
-            self.count += 1
-        if len(self._rows) >= BATCH_SIZE:
-            self._flush()
-
-    def _read(self, owner: Ref, value: Any) -> Key:
-        try:
-            return self._decode(value)
-        except INVALID as error:
-            raise BundleError(
-                f"{owner} of the bundle has the member {str(value)[:100]!r} in {self._name!r}, "
-                f"which is no primary key: {explain_invalid(error)}."
-            ) from None
-
-    def _flush(self) -> None:
-        fields = [self.through._meta.pk, self._membership.link.field, self._membership.other.field]
-        self._shared.insert(self.through, fields, self._owners, self._rows)
-        self._owners, self._rows = [], []
-
-    def finish(self) -> None:
-        """All members were taken."""
-        self._flush()

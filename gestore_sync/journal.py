@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db.models import Model
@@ -36,7 +36,7 @@ class Journal:
         self._find_date = find_date
         self._watched = frozenset(watched.models) if watched is not None and has_log(target) else frozenset()
         self._type_ids = get_type_ids(target) if self._watched else {}
-        self._started = now()
+        self._started = now().astimezone(UTC)  # of this time zone, equal moments are written once
         self._rows: list[tuple[Any, ...]] = []
         self._writer = get_writer(target)
         self.background = Background()

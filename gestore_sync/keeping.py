@@ -6,8 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
-from gestore_sync.comparison import LOCAL, REMOTE, Decision
-from gestore_sync.deciding import Pair
+from gestore_sync.comparison import LOCAL, REMOTE, Decision, Pair
 from gestore_sync.fields import now
 from gestore_sync.layouts import Layout
 from gestore_sync.lostvalues import canonize, dump_lost, encode_value, load_lost

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from functools import cached_property, partial
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any
 
-from django.db.models import F, JSONField, Model, QuerySet, TextField
+from django.db import connections
+from django.db.models import CompositePrimaryKey, F, JSONField, Model, QuerySet, TextField
 from django.db.models.fields.generated import GeneratedField
 from django.db.models.functions import Cast
 
-from gestore_sync.digests import WRITERS, Digester, canonize_json, get_name_code
-from gestore_sync.equality import PLAIN_TYPES, dump_inside, holds_json, is_equal
+from gestore_sync.background import ReadAhead
+from gestore_sync.columnvalues import ColumnValues
 from gestore_sync.generic import find_generic_target, to_key
 from gestore_sync.identity import get_skipped, has_automatic_key
 from gestore_sync.imprints import IMPRINT, MAX_COLUMNS, annotate_imprint, read_imprints, takes_imprints
 from gestore_sync.links import FOREIGN, GENERIC, TREE, Link, LinkGraph
-from gestore_sync.reading import iter_rows
+from gestore_sync.reading import iter_rows, make_rows
 from gestore_sync.refs import NEW, Key, Ref, get_key_columns
 from gestore_sync.translation import LOST, Column, Counterparts, Translator, make_key_translator, make_translator
 
 TREE_PARENT = "parent"
 
 
-class Layout:
+class Layout(ColumnValues):
     """The columns of one model that travel. A row is ``(key, *column values, *extra values)``.
 
     ``skipped``: the names of the fields that do not travel (default: those of ``SYNCHRO_SKIP``).
@@ -76,11 +78,6 @@ class Layout:
         return columns
 
     @cached_property
-    def _json_inside(self) -> frozenset[int]:
-        """The numbers of the columns whose values are lists of JSON."""
-        return frozenset(number for number, column in enumerate(self.columns) if holds_json(column.field))
-
-    @cached_property
     def names(self) -> list[str]:
         """The names of the columns, and of the tree's parent where no field shows it."""
         return [column.name for column in self.columns] + ([TREE_PARENT] if self.tree else [])
@@ -129,6 +126,17 @@ class Layout:
         for row in rows:
             node = nodes.get(row[0])
             yield (*row, *padding, None if node is None else node.parent)
+
+    def read_batches(
+        self, using: str, batches: Iterable[list[Key]], *, imprints: bool = False
+    ) -> AbstractContextManager[Iterable[tuple[list[Key], Iterable[tuple[Any, ...]]]]]:
+        """Batches of keys, each with its rows, which may have been read before they are asked for."""
+        is_composite = isinstance(self.model._meta.pk, CompositePrimaryKey)
+        if connections[using].vendor != "postgresql" or is_composite or self.tree is not None:
+            return nullcontext((keys, self.read(using, keys, imprints=imprints)) for keys in batches)
+        paths = [*(column.path for column in self.columns), *self.extras, *([IMPRINT] if imprints else ())]
+        annotate = self._annotate_all if imprints else self._annotate
+        return ReadAhead(batches, using, lambda keys: make_rows(self.model, using, keys, annotate), paths)
 
     def _annotate(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         texts = {column.path: Cast(F(column.field.attname), TextField()) for column in self.columns if column.is_json}
@@ -186,9 +194,10 @@ class Layout:
         """The numbers of the columns that are rewritten for the target."""
         return tuple(number for number, _ in self._translators)
 
-    def is_lost(self, values: Sequence[Any]) -> bool:
-        """Whether a link in translated values leads to an object without counterpart."""
-        return any(values[number] is LOST for number in self.link_numbers)
+    def has_any(self, rows: Sequence[Sequence[Any]], *marks: Any) -> bool:
+        """Whether a link in these translated values is one of LOST and NEW."""
+        columns = ([values[number] for values in rows] for number in self.link_numbers)
+        return any(mark in column for column in columns for mark in marks)
 
     @cached_property
     def together(self) -> dict[int, tuple[int, ...]]:
@@ -233,67 +242,3 @@ class Layout:
         """The numbers and names of the columns that are one of these links."""
         named = ((at, column) for at, column in enumerate(self.columns) if column.link is not None)
         return [(at, column.name) for at, column in named if str(column.link) in links]
-
-    def is_same(self, number: int, mine: Any, theirs: Any) -> bool:
-        """Whether two values of the column with this number are equal."""
-        if mine is NEW or mine is LOST:
-            return False
-        if number >= len(self.columns) or mine is None or theirs is None:
-            return bool(mine == theirs)
-        column = self.columns[number]
-        if number in self._json_inside:
-            return dump_inside(mine) == dump_inside(theirs)
-        if column.is_json:
-            return mine == theirs or canonize_json(mine) == canonize_json(theirs)
-        return is_equal(column.field, mine, theirs)
-
-    def find_differing(self, mine: Sequence[Any], theirs: Sequence[Any]) -> list[int]:
-        """The numbers of the columns, the primary key's left out, in which the values differ."""
-        if mine == theirs and not self._json_inside:
-            return []
-        return [
-            number
-            for number, name in enumerate(self.names)
-            if name not in self.key_names and not self.is_same(number, mine[number], theirs[number])
-        ]
-
-    def digest(self, values: Sequence[Any], numbers: Iterable[int] | None = None) -> bytes:
-        """The digests of the values in these columns (default: all)."""
-        if numbers is None:
-            digesters = self.digesters
-        else:
-            numbers = list(numbers)
-            digesters = [self.digesters[number] for number in numbers]
-            values = [values[number] for number in numbers]
-        return b"".join([digester(value) for digester, value in zip(digesters, values, strict=True)])
-
-    def digest_all(self, rows: Sequence[Sequence[Any]]) -> list[bytes]:
-        """The digests of all values of each of these rows, made column by column."""
-        if not self.names:
-            return [b""] * len(rows)
-        columns = [
-            digester.digest_all(column)
-            for digester, column in zip(self.digesters, zip(*rows, strict=True), strict=bool(rows))
-        ]
-        return list(map(b"".join, zip(*columns, strict=True)))
-
-    @cached_property
-    def digesters(self) -> list[Digester]:
-        """By column, what makes the digest of a value, with the code of the column's name before it."""
-        return [self._make_digester(number, name) for number, name in enumerate(self.names)]
-
-    def _make_digester(self, number: int, name: str) -> Digester:
-        is_json = number < len(self.columns) and self.columns[number].is_json
-        return Digester(get_name_code(name), partial(self.normalize, number), normalizes_all=is_json)
-
-    def normalize(self, number: int, value: Any) -> Any:
-        """A value as it goes into digests."""
-        if value is not None and number < len(self.columns):
-            column = self.columns[number]
-            if column.is_json:
-                return canonize_json(value)
-            if number in self._json_inside:
-                return dump_inside(value)
-            if type(value) not in WRITERS and not isinstance(value, PLAIN_TYPES):
-                return column.field.get_prep_value(value)
-        return value

@@ -16,6 +16,7 @@ from gestore_sync.asking import ask_manager
 from gestore_sync.comparison import is_other_object
 from gestore_sync.exceptions import UnreadableValue
 from gestore_sync.identity import Identity, has_automatic_key, iter_identities
+from gestore_sync.keysets import make_key_set
 from gestore_sync.layouts import Layout
 from gestore_sync.locators import Doubt, IdentityReader, freeze, get_readers
 from gestore_sync.mappings import MappingStore
@@ -23,7 +24,7 @@ from gestore_sync.natural import find_natural_manager
 from gestore_sync.reading import KEYS_PER_QUERY, find_existing, get_queryset, match_keys
 from gestore_sync.recall import Mapping as IdMapping
 from gestore_sync.recognition import Untouched
-from gestore_sync.refs import NEW, Key, KeyMap, Ref, get_key_columns, iter_chunks, make_key_set
+from gestore_sync.refs import NEW, Key, KeyMap, Ref, get_key_columns, iter_chunks
 from gestore_sync.scope import Role
 from gestore_sync.subgraph import ROLES, Subgraph
 from gestore_sync.translation import LOST, Counterparts
@@ -197,8 +198,7 @@ class Lookup:
             resolved = reader.resolve_all(values, self.counterparts, self.source)
             wanted = list(resolved.values())
         found = reader.find(self.target, [parts for parts in wanted if parts], without_self=is_self_linked)
-        held = self._find_held(model, found)
-        doomed = self.doomed.get(model, ())
+        held, doomed = self._find_held(model, found), self.doomed.get(model, ())
         free = self.free.setdefault(reader.identity, make_key_set(model))
         rest = []
         for key in keys:

@@ -13,12 +13,13 @@ from django.db.models import Model, QuerySet
 from gestore_sync.background import Background
 from gestore_sync.changelog import find_replaced, has_log
 from gestore_sync.exceptions import SchemaMismatch, WriteFailed, WrongDatabase
+from gestore_sync.keysets import make_key_list
 from gestore_sync.keytexts import dump_key, load_key
 from gestore_sync.models import KEY_LENGTH, Conflict, IdMapping, Origin, SyncRun
 from gestore_sync.plan import Noted
 from gestore_sync.reading import KEYS_PER_QUERY, get_queryset, match
 from gestore_sync.recall import Mapping, Recall, Sent
-from gestore_sync.refs import Key, Ref, get_field, iter_chunks, make_key_list
+from gestore_sync.refs import Key, Ref, get_field, iter_chunks
 from gestore_sync.schema import check_schema
 from gestore_sync.writers import get_writer
 
@@ -41,6 +42,7 @@ class MappingStore:
     ``unsettled``: the objects of the source whose counterpart is no longer the row that it was, or that have none now;
     ``left``: the rows that were. ``borrowed``: models of objects that are known by a mapping that is not kept here.
     ``notes_imprints``: off where objects to which rows lead may get no mapping, by which a change would be noticed.
+    ``number_stored``: how many were added since the database last counted them.
     """
 
     keeps: ClassVar[bool] = True
@@ -60,7 +62,7 @@ class MappingStore:
         self.unsettled: dict[type[Model], Any] = {}
         self.left: dict[type[Model], Any] = {}
         self.borrowed: set[type[Model]] = set()
-        self.notes_imprints = True
+        self.notes_imprints, self.number_stored = True, 0
         self.in_target = has_tables(target)
         self.place = target if self.in_target else source
         self.remote = "" if self.in_target else target
@@ -259,6 +261,7 @@ class MappingStore:
             self.background.join()
             self._writer.update(IdMapping, fields[4:], changed)
         if fresh:
+            self.number_stored += len(fresh)
             self.background.run(lambda: self._writer.insert(IdMapping, fields, fresh))
 
     def forget(self, model: type[Model], targets: Sequence[Key], *, only_ours: bool = False) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 from django.db.models import Model
 from django.utils.translation import gettext as _
 
-from gestore_sync.comparison import Decision
-from gestore_sync.deciding import Pair
+from gestore_sync.comparison import Decision, Pair
 from gestore_sync.failures import read_natural_keys
 from gestore_sync.layouts import Layout
 from gestore_sync.mappings import MappingStore

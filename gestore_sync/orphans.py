@@ -8,11 +8,12 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Model, Q
 
+from gestore_sync.keysets import make_key_set
 from gestore_sync.links import Link
 from gestore_sync.needs import REFERRED, iter_targets
 from gestore_sync.reading import get_keys_per_query, get_queryset, match_keys
 from gestore_sync.references import References
-from gestore_sync.refs import Key, iter_chunks, make_key_set
+from gestore_sync.refs import Key, iter_chunks
 from gestore_sync.scope import Role
 from gestore_sync.subgraph import Subgraph
 

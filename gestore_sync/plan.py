@@ -10,8 +10,9 @@ from typing import Any, ClassVar, NamedTuple
 
 from django.db.models import Model
 
+from gestore_sync.keysets import make_key_list, make_key_set
 from gestore_sync.locations import hide_password
-from gestore_sync.refs import Key, Ref, make_key_list, make_key_set
+from gestore_sync.refs import Key, Ref
 from gestore_sync.spools import Spool
 
 

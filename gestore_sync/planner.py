@@ -12,11 +12,12 @@ from django.db.models import Model
 from gestore_sync.batches import iter_batches
 from gestore_sync.circles import find_circles
 from gestore_sync.clashes import Clashes
-from gestore_sync.comparison import Decision, mirror_digests
+from gestore_sync.comparison import Decision, Pair, mirror_digests
 from gestore_sync.constraints import find_deferred
-from gestore_sync.deciding import Pair, decide_all, drop_known, find_barred, is_noted
+from gestore_sync.deciding import decide_all, drop_known, find_barred, find_fresh, is_noted
 from gestore_sync.journal import Journal
 from gestore_sync.keeping import plan_kept
+from gestore_sync.keysets import make_key_list
 from gestore_sync.layouts import Layout
 from gestore_sync.linkedvalues import iter_linked_values
 from gestore_sync.locators import describe_matched
@@ -30,7 +31,7 @@ from gestore_sync.plan import Change, Create, Note, Noted, Plan, Update
 from gestore_sync.policies import Policies
 from gestore_sync.progress import Progress
 from gestore_sync.recognition import Untouched, find_imprints
-from gestore_sync.refs import NEW, Key, Ref, make_key_list
+from gestore_sync.refs import NEW, Key, Ref
 from gestore_sync.removals import Removals
 from gestore_sync.scope import Role
 from gestore_sync.subgraph import Subgraph
@@ -154,15 +155,18 @@ class Planner:
                 self._unique_values.setdefault(model, {})[name] = values
 
     def _plan_model(self, model: type[Model]) -> None:
-        untouched = self.untouched.get(model)
         planned = make_key_list(model)
         planned.extend(self._iter_planned(model))
-        rest = [key for key in planned if key not in untouched] if untouched else planned
+        rest = self.untouched.leave_out(model, planned)
         self.plan.report.unchanged[model._meta.label] += len(planned) - len(rest)
         self.progress.advance(len(planned) - len(rest))
-        for keys in iter_batches(model, self.source, rest):
-            self._plan_batch(model, keys)
-            self.progress.advance(len(keys))
+        layout = self.get_layout(model)
+        has_imprints = self.untouched.takes(layout, self.store)
+        batches = iter_batches(model, self.source, rest)
+        with layout.read_batches(self.source, batches, imprints=has_imprints) as stream:
+            for keys, rows in stream:
+                self._plan_batch(layout, keys, {row[0]: row for row in rows}, has_imprints=has_imprints)
+                self.progress.advance(len(keys))
         matched = [
             key
             for key in self.subgraph.iter_keys(model, *REFERRED)
@@ -171,7 +175,7 @@ class Planner:
         if matched:
             self.plan.report.matched[model._meta.label] += len(matched)
             self.progress.advance(len(matched))
-            for keys in iter_batches(model, self.source, matched):
+            for keys in iter_batches(model, self.source, self.untouched.leave_out(model, matched)):
                 self._note_matched(model, keys)
 
     def _iter_planned(self, model: type[Model]) -> Iterator[Key]:
@@ -181,19 +185,18 @@ class Planner:
             if self.subgraph.is_needed(model, key) and self.counterparts.get(model, key) is NEW:
                 yield key
 
-    def _plan_batch(self, model: type[Model], keys: list[Key]) -> None:
-        layout = self.get_layout(model)
+    def _plan_batch(self, layout: Layout, keys: list[Key], rows: dict[Key, Any], *, has_imprints: bool) -> None:
+        model = layout.model
         targets = dict(zip(keys, self.counterparts.get_all(model, keys), strict=True))
         existing = [target for target in targets.values() if target is not NEW]
-        has_imprints = self.untouched.takes(layout, self.store)
         self._cleared = set()
         found = layout.read(self.target, existing, extras=False, imprints=has_imprints) if existing else ()
         theirs = {row[0]: row for row in found}
         known = self.store.find(model, [key for key in keys if targets[key] is not NEW]) if existing else {}
         creates, updates, notes = [], [], []
-        rows = {row[0]: row for row in layout.read(self.source, keys, imprints=has_imprints)}
         moved = layout.translate_all([*rows.values()], self.counterparts, self.source)
         translated = dict(zip(rows, moved, strict=True))
+        may_be_lost = self.subgraph.barred or layout.has_any(moved, LOST)
         pairs: dict[Key, Pair] = {}
         for key in keys:
             row, target = rows.get(key), targets[key]
@@ -201,7 +204,7 @@ class Planner:
                 self._add_missing(Ref(model, key))
                 continue
             mine = translated[key]
-            if self.subgraph.barred or layout.is_lost(mine):
+            if may_be_lost:
                 self._settle_lost(layout, row, mine)
             if key in self._cleared:
                 row = rows[key] = row[: layout.imprint_at]
@@ -216,8 +219,7 @@ class Planner:
         decisions = decide_all(layout, self.source, pairs, targets, self.on_conflict, self._times)
         kept = plan_kept(self.plan, self.store, layout, rows, targets, pairs, decisions)
         for key, decision in decisions.items():
-            row, target, mapping = rows[key], targets[key], known.get(key)
-            digests = pairs[key].digests
+            row, target, mapping, digests = rows[key], targets[key], known.get(key), pairs[key].digests
             created = bool(mapping and mapping.target == target and mapping.created)
             self._count(layout, row, target, pairs[key], decision)
             for name, values in self._unique_values.get(model, {}).items():
@@ -292,9 +294,5 @@ class Planner:
 
     def _note_matched(self, model: type[Model], keys: list[Key]) -> None:
         """Keep the id mappings of referred objects that were found, with what identified them."""
-        known = self.store.find(model, keys)
-        fresh = [key for key in keys if key not in known or known[key].target != self.counterparts.get(model, key)]
-        if not fresh:
-            return
-        pairs = [(key, self.counterparts.get(model, key)) for key in fresh]
-        self._add_notes(model, describe_matched(self.get_layout(model), self.subgraph.graph, self.target, pairs))
+        if pairs := find_fresh(self.store, self.counterparts, model, keys):
+            self._add_notes(model, describe_matched(self.get_layout(model), self.subgraph.graph, self.target, pairs))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections
@@ -20,12 +21,17 @@ else:
 
 KEYS_PER_QUERY = 50_000
 COMPOSITE_KEYS_PER_QUERY = 250
+GAPS_OF_RANGE = 100
+"""So many numbers may be missing from a range that is asked for as one."""
 
 
 class AnyOf(Lookup):
     """``lhs`` is one of the values, sent as one array parameter where the database has such a thing.
 
-    On PostgreSQL ``= ANY(array)``, on SQLite ``IN (SELECT value FROM json_each(array))``, elsewhere ``IN (…)``.
+    On PostgreSQL ``= ANY(array)``, on SQLite ``IN (SELECT value FROM json_each(array))``, elsewhere ``IN (…)``. Whole
+    numbers that follow each other, as the keys of what was made together do, are on PostgreSQL asked for as a range,
+    less the few that are not meant: an index is searched once for it instead of once for each number. SQLite has
+    columns of texts and of fractions where a model has whole numbers, of which a range holds others.
     """
 
     lookup_name = "gestore_any_of"
@@ -52,7 +58,7 @@ class AnyOf(Lookup):
     def as_postgresql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
         lhs, params = compiler.compile(self.lhs)
         if self._is_all_integers():
-            return f"{lhs} = ANY(%s::bigint[])", [*params, f"{{{','.join(map(str, self.rhs))}}}"]
+            return self._match_numbers(lhs, params)
         values = self._get_values(connection)
         return f"{lhs} = ANY(%s)", [*params, make_array(values) if set(map(type, values)) == {str} else values]
 
@@ -62,6 +68,29 @@ class AnyOf(Lookup):
             return self.as_sql(compiler, connection)
         lhs, params = compiler.compile(self.lhs)
         return f"{lhs} IN (SELECT value FROM json_each(%s))", [*params, json.dumps(values)]
+
+    def _match_numbers(self, lhs: str, params: Sequence[Any]) -> tuple[str, Any]:
+        found = find_range(self.rhs)
+        if found is None:
+            return f"{lhs} = ANY(%s::bigint[])", [*params, f"{{{','.join(map(str, self.rhs))}}}"]
+        numbers, gaps = found
+        text, values = f"{lhs} BETWEEN %s AND %s", [*params, numbers[0], numbers[-1]]
+        if gaps:
+            text = f"({text} AND {lhs} <> ALL(%s::bigint[]))"
+            values += [*params, f"{{{','.join(map(str, gaps))}}}"]
+        return text, values
+
+
+def find_range(values: Sequence[int]) -> tuple[range, set[int]] | None:
+    """The range that the numbers fill, but for the few that are given beside it; None where they lie apart."""
+    if len(values) < 2:
+        return None
+    first, last = min(values), max(values)
+    if last - first + 1 - len(values) > GAPS_OF_RANGE:
+        return None
+    numbers = range(first, last + 1)
+    gaps = set(numbers).difference(values)
+    return (numbers, gaps) if len(gaps) <= min(GAPS_OF_RANGE, len(numbers) // 10) else None
 
 
 def make_array(texts: Sequence[str]) -> str:
@@ -144,19 +173,35 @@ def iter_rows(
 ) -> Iterator[tuple[Any, ...]]:
     """``(pk, *values at paths)`` of the rows with these primary keys, unordered. ``narrow`` may annotate or filter."""
     for chunk in iter_chunks(keys, get_keys_per_query(model, using)):
-        rows = get_queryset(model, using).filter(match_keys(model, chunk))
-        if narrow is not None:
-            rows = narrow(rows)
-        try:
+        rows = make_rows(model, using, chunk, narrow)
+        with naming_unreadable(rows, paths):
             found = list(rows.values_list("pk", *paths))
-        except UNREADABLE as error:
-            name_unreadable(rows, paths, error)
-            raise
         yield from found
+
+
+def make_rows(
+    model: type[Model],
+    using: str,
+    keys: Sequence[Key],
+    narrow: Callable[[QuerySet[Any]], QuerySet[Any]] | None = None,
+) -> QuerySet[Any]:
+    """The query for the rows with these primary keys. ``narrow`` may annotate or filter."""
+    rows = get_queryset(model, using).filter(match_keys(model, keys))
+    return rows if narrow is None else narrow(rows)
 
 
 UNREADABLE = (ValueError, TypeError, ArithmeticError)
 """What a field raises for a value of the database that it cannot read."""
+
+
+@contextmanager
+def naming_unreadable(rows: QuerySet[Any], paths: Sequence[Any]) -> Iterator[None]:
+    """Where a value cannot be read, raise :class:`UnreadableValue` that names it."""
+    try:
+        yield
+    except UNREADABLE as error:
+        name_unreadable(rows, paths, error)
+        raise
 
 
 def name_unreadable(rows: QuerySet[Any], paths: Sequence[Any], error: Exception) -> None:

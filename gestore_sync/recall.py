@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from django.db.models import Model
 
-from gestore_sync.refs import IntegerBitmap, Key, has_integer_key
+from gestore_sync.keysets import IntegerBitmap
+from gestore_sync.refs import Key, has_integer_key
 
 KEPT_IN_MEMORY = 50_000
 """So many mappings are kept for the steps of one run that ask for them again."""

@@ -19,13 +19,14 @@ from gestore_sync.background import read_beside
 from gestore_sync.captures import NAME_PATTERN
 from gestore_sync.conf import get_signal_mode
 from gestore_sync.imprints import IMPRINT
+from gestore_sync.keysets import make_key_set
 from gestore_sync.keytexts import dump_key, get_key_loader
 from gestore_sync.layouts import Layout
 from gestore_sync.links import GENERIC
 from gestore_sync.mappings import MappingStore
 from gestore_sync.plan import Change
 from gestore_sync.reading import get_keys_per_query, get_queryset, match, match_keys
-from gestore_sync.refs import Key, get_table, has_integer_key, make_key_set, resolve_key_field
+from gestore_sync.refs import Key, get_table, has_integer_key, resolve_key_field
 from gestore_sync.scope import Role
 from gestore_sync.subgraph import Subgraph
 
@@ -53,7 +54,7 @@ class Untouched:
             return {}
         same, mine = self._read(layout, store, keys)
         noted = self._keys.setdefault(layout.model, make_key_set(layout.model))
-        noted.update(key for key, (_, imprint) in same.items() if mine.get(key) == imprint)
+        noted.update([key for key, (_, imprint) in same.items() if mine.get(key) == imprint])
         return {key: target for key, (target, _) in same.items()}
 
     def _read(
@@ -74,9 +75,11 @@ class Untouched:
         self._expects_most = 2 * len(same) > len(keys)
         return same, mine
 
-    def get(self, model: type[Model]) -> Any:
-        """The objects of a model that need not be compared; all counterparts are known."""
-        return self._keys.get(model, ()) if self.is_complete else ()
+    def leave_out(self, model: type[Model], keys: Sequence[Key]) -> Sequence[Key]:
+        """Those of the objects that are not as they were: they have to be compared. All counterparts are known."""
+        found = self._keys.get(model) if self.is_complete else None
+        left: Sequence[Key] = keys if found is None else found.leave_out(keys)
+        return left
 
     def takes(self, layout: Layout, store: MappingStore) -> bool:
         """Whether rows that are in step now can be recognized by a later run: all their links lead to what has an id
@@ -98,7 +101,7 @@ def find_as_left(layout: Layout, store: MappingStore, keys: Sequence[Key]) -> di
         return {key: (target, mine) for key, (target, mine, other) in known.items() if theirs.get(target) == other}
     row = get_queryset(model, store.target).filter(pk=Cast(OuterRef("target_pk"), BigIntegerField()))
     as_left = store.get_rows(model).filter(
-        match("source_pk", list(map(dump_key, keys))),
+        match("source_pk", list(map(str if has_integer_key(model) else dump_key, keys))),
         target_imprint=Subquery(layout.add_imprint(row).values(IMPRINT)[:1]),
     )
     found = as_left.values_list("source_pk", "target_pk", "source_imprint")

@@ -13,10 +13,11 @@ from django.db.models import Model
 
 from gestore_sync.exceptions import WriteFailed
 from gestore_sync.generic import find_type_filter, get_faces, get_object_ids, get_type_ids
+from gestore_sync.keysets import make_key_list, make_key_set
 from gestore_sync.links import GENERIC, TREE, Link, LinkGraph
 from gestore_sync.mappings import MappingStore
 from gestore_sync.reading import iter_composite_pointing, iter_pointing, iter_rows
-from gestore_sync.refs import Key, get_field, get_table, iter_chunks, make_key_list, make_key_set
+from gestore_sync.refs import Key, get_field, get_table, iter_chunks
 from gestore_sync.scope import get_default
 
 HOLDS, SETS, LEAVES = "holds", "sets", "leaves"

@@ -87,80 +87,6 @@ def get_key_parser(model: type[Model]) -> Callable[[str], Key]:
     return parse
 
 
-class IntegerBitmap:
-    """A set of integers as a paged bitmap: a few bits an element where they lie close together."""
-
-    __slots__ = ("_pages",)
-
-    def __init__(self) -> None:
-        self._pages: dict[int, int] = {}
-
-    def __contains__(self, key: int) -> bool:
-        return bool(self._pages.get(key >> 6, 0) >> (key & 63) & 1)
-
-    def add(self, key: int) -> bool:
-        """Add ``key``; whether it was new."""
-        page, bit = key >> 6, 1 << (key & 63)
-        bits = self._pages.get(page, 0)
-        if bits & bit:
-            return False
-        self._pages[page] = bits | bit
-        return True
-
-    def update(self, keys: Iterable[int]) -> list[int]:
-        """Add many keys; those that were new, in their order."""
-        pages, new = self._pages, []
-        for key in keys:
-            page, bit = key >> 6, 1 << (key & 63)
-            bits = pages.get(page, 0)
-            if not bits & bit:
-                pages[page] = bits | bit
-                new.append(key)
-        return new
-
-    def discard(self, key: int) -> None:
-        """Take ``key`` out, if it is there."""
-        page = key >> 6
-        self._pages[page] = self._pages.get(page, 0) & ~(1 << (key & 63))
-
-
-class HashSet:
-    """The same for keys that are not integers."""
-
-    __slots__ = ("_keys",)
-
-    def __init__(self) -> None:
-        self._keys: set[Key] = set()
-
-    def __contains__(self, key: Key) -> bool:
-        return key in self._keys
-
-    def add(self, key: Key) -> bool:
-        """Add ``key``; whether it was new."""
-        if key in self._keys:
-            return False
-        self._keys.add(key)
-        return True
-
-    def update(self, keys: Iterable[Key]) -> list[Key]:
-        """Add many keys; those that were new, in their order."""
-        return [key for key in keys if self.add(key)]
-
-    def discard(self, key: Key) -> None:
-        """Take ``key`` out, if it is there."""
-        self._keys.discard(key)
-
-
-def make_key_set(model: type[Model]) -> IntegerBitmap | HashSet:
-    """An empty set for primary keys of ``model``."""
-    return IntegerBitmap() if has_integer_key(model) else HashSet()
-
-
-def make_key_list(model: type[Model]) -> Any:
-    """An empty list for primary keys of ``model``: ``array("q")`` where they are integers."""
-    return array("q") if has_integer_key(model) else []
-
-
 class Unknown:
     """No counterpart was looked for or found."""
 
@@ -232,8 +158,11 @@ class KeyMap:
             return [get(key, UNKNOWN) for key in keys]
         known, values, states, number = self._keys, self._values, self._states, len(self._keys)
         found: list[Key | New | Unknown] = []
+        at = -1
         for key in keys:
-            at = number if key is None else bisect_left(known, key)
+            at += 1  # most are asked for in their order
+            if at >= number or known[at] != key:
+                at = number if key is None else bisect_left(known, key)
             if at == number or known[at] != key:
                 found.append(UNKNOWN)
             else:
@@ -257,9 +186,12 @@ class KeyMap:
         if not self._compact:
             self._values.update(pairs)
             return
-        known, values, states = self._keys, self._values, self._states
+        known, values, states, number = self._keys, self._values, self._states, len(self._keys)
+        at = -1
         for key, value in pairs.items():
-            at = bisect_left(known, key)
+            at += 1
+            if at >= number or known[at] != key:
+                at = bisect_left(known, key)
             values[at], states[at] = value, _KNOWN
 
     def mark_new(self, keys: Iterable[Key]) -> None:

@@ -7,29 +7,28 @@ ours and hangs on one of them is a conflict.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from django.db import connections
 from django.db.models import Model
 
 from gestore_sync.children import get_policies_of
 from gestore_sync.comparison import LOCAL, REMOTE, get_winner, is_other_object
 from gestore_sync.digests import find_changed
-from gestore_sync.generic import find_type_filter, get_object_ids, get_type_ids
+from gestore_sync.hanging import Hanging
+from gestore_sync.keysets import make_key_set
 from gestore_sync.layouts import Layout
-from gestore_sync.links import TREE, Link, Relation
+from gestore_sync.links import Link
 from gestore_sync.locators import get_readers
 from gestore_sync.mappings import MappingStore
 from gestore_sync.ordering import get_links, sort_models
 from gestore_sync.plan import Conflict, Detach, Plan
 from gestore_sync.policies import Policies
-from gestore_sync.reading import find_existing, iter_composite_pointing, iter_pointing, iter_rows
+from gestore_sync.reading import find_existing, iter_rows
 from gestore_sync.recall import Sent
-from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, get_table, make_key_set, show_key
+from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, show_key
 from gestore_sync.schema import check_schema
-from gestore_sync.scope import SURVIVES, Role, find_reverse_role, get_surviving_value
+from gestore_sync.scope import SURVIVES, Role, get_surviving_value
 from gestore_sync.subgraph import Subgraph
 from gestore_sync.times import Times
 from gestore_sync.tombstones import Tombstones
@@ -50,6 +49,7 @@ class Removals:
         times: Times,
     ) -> None:
         self._subgraph = subgraph
+        self.hanging = Hanging(subgraph, target)
         self._graph = subgraph.graph
         self._target = target
         self._store = store
@@ -66,10 +66,6 @@ class Removals:
         self._detached: dict[tuple[type[Model], str, Any], dict[Key, None]] = {}
         self.conflicts: list[Conflict] = []
 
-    @cached_property
-    def _type_ids(self) -> dict[tuple[str, str], int]:
-        return get_type_ids(self._target)
-
     def find(self, *, prune: bool) -> None:
         """Collect what goes, and what hangs on that."""
         frontier: dict[type[Model], list[Key]] = {}
@@ -77,10 +73,9 @@ class Removals:
             owned = self._subgraph.members.get((model, Role.OWN))
             found = self._counterparts.get_all(model, owned.keys) if owned else ()
             targets = [target for target in found if target is not NEW and target is not UNKNOWN]
-            for child, keys, is_member in self.iter_owned(model, targets) if targets else ():
-                if prune or is_member:
-                    going = self._find_removable(child, keys, created_only=not is_member)
-                    frontier.setdefault(child, []).extend(self._add(child, going))
+            for child, keys, is_member in self.hanging.iter_owned(model, targets, all_kinds=prune) if targets else ():
+                going = self._find_removable(child, keys, created_only=not is_member)
+                frontier.setdefault(child, []).extend(self._add(child, going))
         self._spread(frontier)
 
     def find_logged(self, tombstones: Tombstones) -> None:
@@ -119,48 +114,17 @@ class Removals:
         known.update(dict.fromkeys(new))
         return new
 
-    def iter_owned(self, model: type[Model], keys: list[Key]) -> Iterator[tuple[type[Model], list[Key], bool]]:
-        """The rows of the target that belong to these, by the links that the walk followed on the source."""
-        scope = self._subgraph.scope
-        for link in self._graph.reverse[model]:
-            if find_reverse_role(self._graph, scope, link, Role.OWN) is Role.OWN:
-                is_member = link in self._graph.owners or link in self._graph.others
-                yield link.model, [pk for pk, _ in self._iter_pointing(link, keys)], is_member
-        for relation in self._graph.relations.get(model, ()):
-            if scope.get_reverse_role(relation.link, Role.OWN, (relation.name,), belongs=True) is Role.OWN:
-                yield relation.link.model, [pk for pk, _ in self._iter_related(relation, keys)], False
-
-    @cached_property
-    def _tables(self) -> set[str]:
-        return set(connections[self._target].introspection.table_names())
-
-    def _iter_pointing(self, link: Link, keys: Sequence[Key]) -> Iterable[tuple[Key, Key]]:
-        if get_table(link.model) not in self._tables:
-            return ()
-        if link.kind == TREE:
-            adapter = self._graph.find_adapter(link.model)
-            return adapter.children(link.model, self._target, keys) if adapter else ()
-        if len(link.key_paths) > 1:
-            return iter_composite_pointing(link.model, self._target, link.key_paths, keys)
-        return iter_pointing(link.model, self._target, link.key_paths[0], keys)
-
-    def _iter_related(self, relation: Relation, keys: Sequence[Key]) -> Iterable[tuple[Key, Key]]:
-        of_type = find_type_filter(relation.link, [relation.content_type_model], self._type_ids)
-        if of_type is None or get_table(relation.link.model) not in self._tables:
-            return
-        ids = get_object_ids(relation.link, keys)
-        name = relation.link.attnames[1]
-        for pk, value in iter_pointing(relation.link.model, self._target, name, list(ids), of_type):
-            yield pk, ids[value]
-
     def is_claimed(self, model: type[Model], key: Key) -> bool:
         """Whether the row is the counterpart of an object of the run."""
+        return key in self._get_claimed(model)
+
+    def _get_claimed(self, model: type[Model]) -> Any:
         if model not in self._claimed:
             claimed = self._claimed[model] = make_key_set(model)
             keys = self._counterparts.maps.get(model)
             if keys is not None:
                 claimed.update(target for _, target in keys.items())
-        return key in self._claimed[model]
+        return self._claimed[model]
 
     def _is_owned(self, model: type[Model], key: Key) -> bool:
         """Whether the row is the counterpart of an object that the run brings up to date."""
@@ -171,7 +135,7 @@ class Removals:
 
     def _find_removable(self, model: type[Model], keys: Iterable[Key], *, created_only: bool) -> list[Key]:
         """Those rows whose object this origin sent and no longer has."""
-        free = [key for key in dict.fromkeys(keys) if not self.is_claimed(model, key)]
+        free = self._get_claimed(model).leave_out(list(dict.fromkeys(keys)))
         sources = self._store.find_sources(model, free)
         others = set() if created_only else self._store.find_others(model, sources)
         sent_keys = [sent.key for of_row in sources.values() for sent in of_row]
@@ -226,13 +190,9 @@ class Removals:
 
     def _iter_hanging(self, model: type[Model], keys: list[Key]) -> Iterator[tuple[type[Model], list[Key]]]:
         """What must go with these rows; notes what must be set to null, and conflicts."""
-        pointing = [
-            (link, get_surviving_value(link), self._iter_pointing(link, keys)) for link in self._graph.reverse[model]
-        ]
-        pointing += [
-            (relation.link, SURVIVES, self._iter_related(relation, keys))
-            for relation in self._graph.relations.get(model, ())
-        ]
+        reverse, relations = self._graph.reverse[model], self._graph.relations.get(model, ())
+        pointing = [(link, get_surviving_value(link), self.hanging.iter_pointing(link, keys)) for link in reverse]
+        pointing += [(each.link, SURVIVES, self.hanging.iter_related(each, keys)) for each in relations]
         for link, value, every in pointing:
             pairs = [
                 (pk, key)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
+from itertools import islice
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db.models import Model
@@ -19,6 +21,8 @@ from gestore_sync.refs import Key, Ref
 from gestore_sync.scope import Role
 from gestore_sync.subgraph import TRAVELLING, Subgraph
 from gestore_sync.walker import Walker
+
+KEYS_AT_ONCE = 10_000
 
 
 class Retracing:
@@ -80,9 +84,11 @@ class Retracing:
     def _find_unreached(self, subgraph: Subgraph) -> dict[type[Model], list[Key]]:
         found = {}
         for model in self._loaded:
-            seen = [members.seen for (of, _), members in subgraph.members.items() if of is model]
-            keys = get_queryset(model, subgraph.source).values_list("pk", flat=True).iterator(chunk_size=10_000)
-            rest = [key for key in keys if not any(key in each for each in seen)]
+            seen: list[Any] = [members.seen for (of, _), members in subgraph.members.items() if of is model]
+            keys = get_queryset(model, subgraph.source).values_list("pk", flat=True).iterator(chunk_size=KEYS_AT_ONCE)
+            rest: list[Key] = []
+            while some := list(islice(keys, KEYS_AT_ONCE)):
+                rest += reduce(lambda left, each: each.leave_out(left), seen, some)
             if rest and not self._scope.leaves_out(model):
                 found[model] = rest
         return found

@@ -7,11 +7,17 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.db import transaction
 from django.utils import timezone
 
+from gestore_sync.changelog import has_log
 from gestore_sync.mappings import MappingStore
-from gestore_sync.models import SyncRun
+from gestore_sync.models import ChangeLog, IdMapping, SyncRun
 from gestore_sync.plan import Plan
+from gestore_sync.writers import get_writer
+
+MANY = 50_000
+"""From so many new id mappings on the database counts anew what is in our tables."""
 
 
 def insert_run(
@@ -32,3 +38,13 @@ def insert_run(
         finished=timezone.now(),
     )
     SyncRun.objects.using(store.place).bulk_create([run])
+    if store.number_stored >= MANY:
+        store.number_stored = 0
+        transaction.on_commit(lambda: analyze(store.place), using=store.place, robust=True)
+
+
+def analyze(using: str) -> None:
+    """Let the database count what our tables hold: until it does, after many rows were added, it may read all id
+    mappings of a model to find a few."""
+    for model in (IdMapping, ChangeLog) if has_log(using) else (IdMapping,):
+        get_writer(using).analyze(model)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from gestore_sync.identity import has_automatic_key
 from gestore_sync.links import LinkGraph, Membership, get_concrete
 from gestore_sync.models import ADDITION, CHANGE, DELETION, M2M_CHANGE
 from gestore_sync.reading import find_existing, get_queryset, match
-from gestore_sync.refs import Key, Ref, load_pk
+from gestore_sync.refs import Key, Ref, get_key_parser, load_pk
 from gestore_sync.scope import Role, Scope
 from gestore_sync.tombstones import Deletion, RemovedMember
 
@@ -93,20 +94,23 @@ def squash(entries: Iterable[Entry], graph: LinkGraph, scope: Scope) -> Changes:
     """What the entries come to in the source of ``graph``, as it is now. What ``scope`` leaves out stays pending."""
     changes = Changes()
     histories: dict[type[Model], dict[Key, History]] = {}
-    models: dict[int, type[Model] | None] = {}
-    unknown: dict[str, int] = {}
+    kinds: dict[int, Kind] = {}
+    unknown: Counter[str] = Counter()
     for entry in entries:
-        if entry.content_type not in models:
-            models |= find_models(graph.using, [entry.content_type])
-        model = models[entry.content_type]
-        ref = find_ref(model, entry.object_id, graph)
-        if ref is None:
-            name = gettext("content type %(pk)s") % {"pk": entry.content_type} if model is None else model._meta.label
-            unknown[name] = unknown.get(name, 0) + 1
+        kind = kinds.get(entry.content_type)
+        if kind is None:
+            kind = kinds[entry.content_type] = make_kind(entry.content_type, graph, scope)
+        key = kind.load(entry.object_id)
+        if key is None:
+            unknown[kind.name] += 1
             continue
-        if scope.leaves_out(ref.model) or is_ignored(ref.model, entry, scope):
+        if kind.is_left_out or is_ignored(kind.model, entry, scope):
             continue
-        histories.setdefault(ref.model, {}).setdefault(ref.pk, History()).add(entry)
+        of_model = histories.setdefault(kind.model, {})
+        history = of_model.get(key)
+        if history is None:
+            history = of_model[key] = History()
+        history.add(entry)
     for model, of_model in histories.items():
         existing = find_existing(model, graph.using, list(of_model))
         for key, history in of_model.items():
@@ -134,14 +138,32 @@ def iter_warnings(unknown: Mapping[str, int], gone: Sequence[Ref]) -> Iterator[s
         ) % {"number": len(gone), "names": ", ".join(map(str, gone[:5])) + (" …" if len(gone) > 5 else "")}
 
 
-def find_ref(model: type[Model] | None, object_id: str, graph: LinkGraph) -> Ref | None:
-    """The object that an entry is of; None where there is no such model or key."""
+class Kind(NamedTuple):
+    """What the entries of one content type are of. ``load`` gives the key of an object; None where there is no such
+    model or key."""
+
+    name: str
+    model: Any
+    load: Callable[[str], Key | None]
+    is_left_out: bool = False
+
+
+def make_kind(content_type: int, graph: LinkGraph, scope: Scope) -> Kind:
+    """What the entries with this content type are of."""
+    model = find_models(graph.using, [content_type])[content_type]
+    name = gettext("content type %(pk)s") % {"pk": content_type} if model is None else model._meta.label
     if model is None or get_concrete(model) not in graph:
-        return None
-    try:
-        return Ref(get_concrete(model), load_pk(get_concrete(model), object_id))
-    except (ValidationError, ValueError, TypeError):
-        return None
+        return Kind(name, None, lambda text: None)
+    concrete = get_concrete(model)
+    parse = get_key_parser(concrete)
+
+    def load(text: str) -> Key | None:
+        try:
+            return parse(text)
+        except (ValidationError, ValueError, TypeError):
+            return None
+
+    return Kind(name, concrete, load, scope.leaves_out(concrete))
 
 
 def is_ignored(model: type[Model], entry: Entry, scope: Scope) -> bool:

@@ -11,8 +11,9 @@ from typing import Any
 
 from django.db.models import Model
 
+from gestore_sync.keysets import make_key_list, make_key_set
 from gestore_sync.links import LinkGraph
-from gestore_sync.refs import Key, Ref, get_table, make_key_list, make_key_set
+from gestore_sync.refs import Key, Ref, get_table
 from gestore_sync.scope import Role, Scope
 
 ROOT = "root"
@@ -122,7 +123,7 @@ class Subgraph:
             above = [
                 self.members[model, other].seen for other in Role if other > role and (model, other) in self.members
             ]
-            if any(key in seen for seen in above for key in members.keys):
+            if any(members.seen.meets(seen) for seen in above):
                 self.members[model, role] = members.without(above)
 
     def forget_looked_up(self, tables: Sequence[str]) -> None:

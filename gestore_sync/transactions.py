@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from django.db import DatabaseError, connections, transaction
 
 from gestore_sync.exceptions import WrongDatabase
+from gestore_sync.tuning import reading_moments_fast
 
 Result = TypeVar("Result")
 TRIES = 3
@@ -30,7 +31,8 @@ def read_snapshot(using: str) -> Iterator[None]:
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        yield
+        with reading_moments_fast(connection):
+            yield
 
 
 @contextmanager
@@ -54,7 +56,8 @@ def write_all_or_nothing(using: str, lock: str | None = None) -> Iterator[None]:
                 connection.transaction_mode = mode  # type: ignore[attr-defined]
             elif connection.vendor == "postgresql":
                 begin_alone(using, lock)
-            yield
+            with reading_moments_fast(connection):
+                yield
     finally:
         if connection.vendor == "sqlite":
             connection.transaction_mode = mode  # type: ignore[attr-defined]

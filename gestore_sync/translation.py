@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 from django.db.models import Model
 
 from gestore_sync.generic import find_generic_target, to_key
+from gestore_sync.keysets import HashSet, IntegerBitmap, make_key_set
 from gestore_sync.links import GENERIC, Link
-from gestore_sync.refs import NEW, UNKNOWN, HashSet, IntegerBitmap, Key, KeyMap, New, Unknown, make_key_set
+from gestore_sync.refs import NEW, UNKNOWN, Key, KeyMap, New, Unknown
 
 MAPPED = "id mapping"
 
@@ -90,6 +91,8 @@ def make_key_translator(target: type[Model], at: int) -> Translator:
     def translate(counterparts: Counterparts, rows: Sequence[tuple[Any, ...]], source: str) -> list[Any]:
         keys = [row[at] for row in rows]
         found = counterparts.get_all(target, keys)
+        if UNKNOWN not in found:
+            return found
         return [
             value if value is not UNKNOWN else None if key is None else LOST
             for key, value in zip(keys, found, strict=True)

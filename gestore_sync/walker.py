@@ -6,7 +6,7 @@ the distance and the link of each object kept is Jailer's idea (Ralf Wisser).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -16,7 +16,7 @@ from django.db.models import Model
 
 from gestore_sync.exceptions import UnknownObject
 from gestore_sync.frontier import Frontier, Row, find_kept_paths
-from gestore_sync.generic import find_generic_target, find_type_filter, get_faces, get_object_ids, get_type_ids, to_key
+from gestore_sync.generic import find_generic_target, find_type_filter, get_faces, get_object_ids, get_type_ids, to_keys
 from gestore_sync.links import GENERIC, TREE, Link, LinkGraph
 from gestore_sync.mentions import count_mentions
 from gestore_sync.ordering import get_identity_links
@@ -72,13 +72,13 @@ class Walker:
         for ref in roots:
             if not self._exists(ref):
                 raise UnknownObject(f"There is no {ref} in the database {self.using!r}.")
-            if self._seed(ref.model, ref.pk, Role.OWN):
+            if self._seed(ref.model, [ref.pk], Role.OWN):
                 self.subgraph.roots.append(ref)
         for role, keys_by_model in ((Role.OWN, also or {}), (Role.REFER, referred or {})):
             for model, keys in keys_by_model.items():
-                for key in keys:
-                    if self._seed(model, key, role) and role is Role.REFER:
-                        self.subgraph.add_needed(model, key)
+                new = self._seed(model, list(keys), role)
+                if role is Role.REFER:
+                    self.subgraph.update_needed(model, new)
         return self._walk_on()
 
     def walk_changes(self, changed: Keys, looked_up: Keys) -> Subgraph:
@@ -90,16 +90,16 @@ class Walker:
         for role, keys_by_model in ((Role.OWN, changed), (Role.LOOK_UP, looked_up)):
             for model, keys in keys_by_model.items():
                 barred = self.subgraph.barred.get(model, {})
-                for key in keys:
-                    self._seed(model, key, Role.LOOK_UP if key in barred else role)
+                self._seed(model, [key for key in keys if key not in barred], role)
+                self._seed(model, [key for key in keys if key in barred], Role.LOOK_UP)
         return self._walk_on()
 
-    def _seed(self, model: type[Model], key: Key, role: Role) -> bool:
-        """Begin at an object; whether it was new."""
-        if not self.subgraph.get_members(model, role).add(key, 0, 0, 0):
-            return False
-        self._get_frontier(model, role).add([key], [])
-        return True
+    def _seed(self, model: type[Model], keys: Sequence[Key], role: Role) -> list[Key]:
+        """Begin at objects; those that were new."""
+        new = self.subgraph.get_members(model, role).update([(key, 0) for key in keys], 0, 0) if keys else []
+        if new:
+            self._get_frontier(model, role).add(new, [])
+        return new
 
     def _get_frontier(self, model: type[Model], role: Role) -> Frontier:
         if (model, role) not in self._frontiers:
@@ -163,8 +163,7 @@ class Walker:
         stream = iter(pairs)
         while some := list(islice(stream, PAIRS_AT_ONCE)):
             if barred:
-                for key in {row[0] for row in some if row[0] in barred}:
-                    self._seed(model, key, Role.LOOK_UP)
+                self._seed(model, [row[0] for row in some if row[0] in barred], Role.LOOK_UP)
                 some = [row for row in some if row[0] not in barred]
             if is_needed:
                 self.subgraph.update_needed(model, [row[0] for row in some])
@@ -245,8 +244,8 @@ class Walker:
                 by_type.setdefault(row[type_at], []).append((row[id_at], row[0]))
         for type_id, values in by_type.items():
             target = find_generic_target(self.using, type_id)
-            pairs = [] if target is None else [(to_key(target, value), pk) for value, pk in values]
-            known = [pair for pair in pairs if pair[0] is not None]
+            keys = [] if target is None else to_keys(target, [value for value, _ in values])
+            known = [(key, pk) for key, (_, pk) in zip(keys, values, strict=False) if key is not None]
             if len(known) < len(values):
                 self._add_dangling(model, link, {pk for _, pk in values} - {pk for _, pk in known})
             if target is not None:
@@ -263,10 +262,21 @@ class Walker:
             to_role = self.scope.get_forward_role(link, target, role, names)
         distinct = dict(pairs)
         if not link.constrained and link.kind != TREE:
-            existing = find_existing(target, self.using, list(distinct)) if target in self.graph else set()
-            self._add_dangling(model, link, {pk for key, pk in pairs if key not in existing})
-            distinct = {key: pk for key, pk in distinct.items() if key in existing}
+            gone = self._find_gone(target, distinct)
+            if gone:
+                self._add_dangling(model, link, {pk for key, pk in pairs if key in gone})
+                distinct = {key: pk for key, pk in distinct.items() if key not in gone}
         self._add_all(target, to_role, link.name, model, role, distinct.items())
+
+    def _find_gone(self, target: type[Model], keys: Collection[Key]) -> set[Key]:
+        """Those of the keys that have no row; what the walk has found before has one."""
+        if target not in self.graph:
+            return set(keys)
+        found = [members.seen for (model, _), members in self.subgraph.members.items() if model is target]
+        unknown = set(keys)
+        for seen in found:
+            unknown = {key for key in unknown if key not in seen}
+        return unknown - find_existing(target, self.using, list(unknown)) if unknown else unknown
 
     def _add_dangling(self, model: type[Model], link: Link, keys: set[Key]) -> None:
         if keys:

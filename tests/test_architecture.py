@@ -19,13 +19,13 @@ MAX_LINES = 300
 # above its own. A folder with a star stands for all its modules that are not named themselves.
 ROOMS: tuple[tuple[str, ...], ...] = (
     ("exceptions",),
-    ("conf", "progress", "fields", "checkpoint", "spools", "repeating"),
+    ("conf", "progress", "fields", "checkpoint", "spools", "repeating", "tuning"),
     ("policies",),
     ("drafts",),
     ("locations", "signatures"),  # where files go; who wrote them
     ("buckets",),
     ("refs", "digests"),  # which object; a fingerprint of its values
-    ("paths", "probes"),
+    ("paths", "probes", "keysets"),
     ("keytexts", "recall"),  # keys as texts; mappings as a run knows them
     ("keyreading",),
     ("natural", "models"),  # NaturalManager, NaturalKeyModel; our tables
@@ -46,7 +46,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("querysets", "background", "deletionsql"),  # what logs many rows at once; what is done beside
     ("imprints", "equality"),  # what stands for a whole row; which values are equal
     ("subgraph", "plan", "translation", "manifests"),  # the waist; links rewritten; what a bundle says of itself
-    ("rendering",),
+    ("rendering", "columnvalues"),
     ("records", "privileges"),  # objects of a bundle; fields that give power
     ("bundles.streams", "bundles.parts"),
     ("bundles.documents",),
@@ -60,12 +60,13 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("writers",),
     ("mappings",),
     ("runs", "journal", "columns", "recognition"),  # …; rows that are as they were left
+    ("memberintakes",),
     ("intakes",),
     ("loading",),  # records → staged rows
     ("adapters.trees",),
     ("adapters.nested", "adapters.materialized"),
     ("adapters.*",),
-    ("mentions", "locators", "comparison", "constraints", "times"),
+    ("mentions", "hanging", "locators", "comparison", "constraints", "times"),
     ("asking",),
     ("excerpts",),  # values for people
     ("walker", "lookup", "tombstones"),  # root → subgraph; ref → counterpart; deletion → row

@@ -9,10 +9,22 @@ from hypothesis import strategies as st
 
 from gestore_sync import batches, refs
 from gestore_sync.frontier import NULL, Frontier
+from gestore_sync.keysets import FEW, HashSet, IntegerBitmap
 from gestore_sync.recall import Mapping, Recall
-from gestore_sync.refs import NEW, UNKNOWN, HashSet, IntegerBitmap, KeyMap
+from gestore_sync.refs import NEW, UNKNOWN, KeyMap
 
-keys = st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-200, 200), max_size=60)
+
+@st.composite
+def runs(draw: st.DrawFn) -> list[int]:
+    """Keys that follow each other without a gap, in some order."""
+    first = draw(st.integers(-300, 300))
+    found = list(range(first, first + draw(st.integers(FEW, 3 * FEW))))
+    if draw(st.booleans()):
+        draw(st.randoms(use_true_random=False)).shuffle(found)
+    return found
+
+
+keys = st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-200, 200), max_size=60) | runs()
 
 
 @pytest.mark.parametrize("kind", [IntegerBitmap, HashSet])
@@ -25,10 +37,22 @@ def test_a_set_of_keys_holds_what_was_added_and_not_discarded(
     new = [found.update(first), found.update(second)]
     for key in gone:
         found.discard(key)
+    left = found.leave_out([*first, *gone])
 
     assert new == [[*dict.fromkeys(first)], [key for key in dict.fromkeys(second) if key not in set(first)]]
     assert all((key in found) == (key in {*first, *second} - {*gone}) for key in {*first, *second, *gone, 1})
+    assert left == [key for key in (*first, *gone) if key in gone]
     assert all(found.add(key) for key in set(gone))
+
+
+@pytest.mark.parametrize("kind", [IntegerBitmap, HashSet])
+@given(first=keys, second=keys)
+def test_two_sets_of_keys_meet_where_a_key_is_in_both(kind: Any, first: list[int], second: list[int]) -> None:
+    one, other = kind(), kind()
+    one.update(first)
+    other.update(second)
+
+    assert one.meets(other) == bool(set(first) & set(second))
 
 
 @pytest.mark.parametrize("compact_from", [0, 1000])

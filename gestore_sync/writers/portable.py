@@ -140,6 +140,9 @@ class Writer:
             rows = get_queryset(model, self.using).filter(match_keys(model, chunk))
             rows._raw_delete(self.using)
 
+    def analyze(self, model: type[Model]) -> None:
+        """Let the database count what a table holds, where that helps it to find rows."""
+
     @staticmethod
     def get_key_fields(model: type[Model]) -> list[Field[Any, Any]]:
         """The field(s) of the primary key that have a column."""

@@ -151,6 +151,10 @@ class PostgreSQLWriter(Writer):
             self._copy(STAGE, staged, values)
             cursor.execute(f"UPDATE {table} AS target SET {setting} FROM {STAGE} WHERE {where}")
 
+    def analyze(self, model: type[Model]) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"ANALYZE {self.connection.ops.quote_name(model._meta.db_table)}")
+
     def delete(self, model: type[Model], keys: Sequence[Key]) -> None:
         with self._muted():
             super().delete(model, keys)
