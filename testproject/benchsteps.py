@@ -20,6 +20,8 @@ Action = Callable[[], Any]
 
 done: list[int] = []
 """How many objects the step was about, where it says so itself."""
+checks: list[Callable[[], int | None]] = []
+"""What is asked when the time was taken: how many objects the step was about, or whether it did what it should."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--step", choices=STEPS, required=True)
     parser.add_argument("--argument", default="")
     options = parser.parse_args(arguments)
-    return run(lambda: STEPS[options.step](options.argument), lambda: done[-1] if done else 0)
+    return run(lambda: STEPS[options.step](options.argument), finish)
+
+
+def finish() -> int:
+    """How many objects the step was about."""
+    found = [number for number in [*done, *(check() for check in checks)] if number is not None]
+    return found[-1] if found else 0
 
 
 def get_root(using: str) -> Any:
@@ -117,6 +125,7 @@ def step_push_again(_: str) -> Action:
 
     root = get_root(LOCAL)
     written: list[str] = []
+    before = find_last_keys()
 
     def watch(execute: Any, sql: Any, *arguments: Any) -> Any:
         if str(sql).lstrip().upper().startswith(("INSERT", "UPDATE", "DELETE", "COPY")):
@@ -130,7 +139,20 @@ def step_push_again(_: str) -> Action:
         if written or report.created or report.updated:
             sys.exit(f"The second push wrote: {written[:3]} {report.as_dict()}")
 
+    def check() -> None:
+        if find_last_keys() != before:
+            sys.exit("The second push left id mappings, log entries or a run behind.")
+
+    checks.append(check)
     return push
+
+
+def find_last_keys() -> list[int | None]:
+    """The last rows of our tables of REMOTE: what COPY adds is seen by them alone."""
+    from gestore_sync.models import ChangeLog, IdMapping, SyncRun
+
+    last = [model.objects.using(REMOTE).order_by("-pk").first() for model in (ChangeLog, IdMapping, SyncRun)]
+    return [None if row is None else row.pk for row in last]
 
 
 def step_pipe(_: str) -> Action:
@@ -147,6 +169,7 @@ def step_pipe(_: str) -> Action:
     ]
 
     def pipe() -> None:
+        number = 0
         with (
             transaction.atomic(using=REMOTE),
             connections[LOCAL].cursor() as source,
@@ -161,7 +184,8 @@ def step_pipe(_: str) -> Action:
                 ):
                     for block in reading:
                         writing.write(block)
-        done.append(count_rows(REMOTE))
+                number += target.rowcount
+        done.append(number)
 
     return pipe
 
@@ -232,6 +256,7 @@ def step_saves(path: str) -> Action:
     from django.test import override_settings
 
     from gestore_sync import DisableSynchroLog
+    from gestore_sync.models import ChangeLog
     from gestore_sync.triggers import update_triggers
     from testproject.campus.models import Comment, Enrolment
 
@@ -267,7 +292,10 @@ def step_saves(path: str) -> Action:
         with override_settings(GESTORE_SYNC={**settings.GESTORE_SYNC, "CAPTURE": "triggers"}):
             update_triggers(using=LOCAL)
             connections[LOCAL].close()
+            known = ChangeLog.objects.using(LOCAL).count()
             caught = [timed(create) for _ in range(REPEATS)]
+            if ChangeLog.objects.using(LOCAL).count() - known != REPEATS * len(comments):
+                sys.exit("The triggers did not log all rows.")
         found["bulk_create: with triggers / without"] = median(caught) / median(plain)
         Path(path).write_text(json.dumps(found))
 
@@ -282,17 +310,17 @@ def timed(action: Action) -> float:
 
 
 def counting(step: Callable[[str], Action], using: str, *, goes: bool = False) -> Callable[[str], Action]:
-    """A step of Django's, about all objects of a database; ``goes``: they are there before it, and not after."""
+    """A step of Django's, about all objects of a database; ``goes``: about those that are there before it, and not
+    after. Nothing of ours listens."""
 
     def prepare(argument: str) -> Action:
+        from django.test import override_settings
+
+        override_settings(SYNCHRO_MODELS=()).enable()
         action = step(argument)
         before = count_rows(using) if goes else 0
-
-        def act() -> None:
-            action()
-            done.append(before or count_rows(using))
-
-        return act
+        checks.append(lambda: before - count_rows(using) if goes else count_rows(using))
+        return action
 
     return prepare
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def run(prepare: Callable[[], Callable[[], Any]], finish: Callable[[], int]) -> 
     django.setup()
     action = prepare()
     connect()
-    memory = peak_memory()
+    memory = forget_peak()
     with counted_queries() as queries:
         start = time.perf_counter()
         action()
@@ -141,6 +141,7 @@ def connect() -> None:
 def counted_queries() -> Iterator[list[None]]:
     """Yield a list that grows by one with every call of a cursor, on all databases."""
     from django.db import connections
+    from django.db.backends.signals import connection_created
 
     calls: list[None] = []
 
@@ -148,9 +149,15 @@ def counted_queries() -> Iterator[list[None]]:
         calls.append(None)
         return execute(*arguments)
 
+    def watch(connection: Any, **_: Any) -> None:
+        if count not in connection.execute_wrappers:
+            connection.execute_wrappers.append(count)
+
     with ExitStack() as stack:
+        connection_created.connect(watch)
+        stack.callback(connection_created.disconnect, watch)
         for connection in connections.all():
-            stack.enter_context(connection.execute_wrapper(count))
+            watch(connection)
         if connections[REMOTE].vendor == "postgresql":
             stack.enter_context(counted_copies(calls))
         yield calls
@@ -172,6 +179,15 @@ def counted_copies(calls: list[None]) -> Iterator[None]:
         yield
     finally:
         psycopg.Cursor.copy = original  # type: ignore[method-assign]
+
+
+def forget_peak() -> int:
+    """Forget what memory this process has had; return what it has."""
+    clear = Path("/proc/self/clear_refs")
+    if clear.exists():
+        with suppress(OSError):
+            clear.write_text("5")
+    return peak_memory()
 
 
 def peak_memory() -> int:
