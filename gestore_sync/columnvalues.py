@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime
 from functools import cached_property, partial
 from typing import Any
-from uuid import UUID
 
 from gestore_sync.digests import WRITERS, Digester, canonize_json, get_name_code
 from gestore_sync.equality import PLAIN_TYPES, dump_inside, holds_json, is_equal
 from gestore_sync.refs import NEW
+from gestore_sync.repeating import REPEATING
 from gestore_sync.translation import LOST, Column
 
-SIMPLE_TYPES = frozenset({str, int, bool, datetime, date, UUID, type(None)})
+SIMPLE_TYPES = REPEATING | {type(None)}
 """Types of which equal values are the same value in every column."""
 
 

@@ -150,8 +150,7 @@ def mirror_digests(layout: Layout, row: Sequence[Any], mine: Sequence[Any], dige
     """
     known = split_digests(digests)
     parts = []
-    for number, name in enumerate(layout.names):
-        code = get_name_code(name)
+    for number, (name, code) in enumerate(zip(layout.names, layout.codes, strict=True)):
         base = known.get(code)
         if base is None:
             continue
