@@ -9,11 +9,21 @@ from django.db import connections
 from django.db.models import Model
 
 from gestore_sync.generic import find_type_filter, get_object_ids, get_type_ids
-from gestore_sync.links import TREE, Link, Relation
+from gestore_sync.links import TREE, Link, LinkGraph, Relation
 from gestore_sync.reading import iter_composite_pointing, iter_pointing
 from gestore_sync.refs import Key, get_table
 from gestore_sync.scope import Role, find_reverse_role
 from gestore_sync.subgraph import Subgraph
+
+
+def iter_linked(graph: LinkGraph, using: str, link: Link, keys: Sequence[Key]) -> Iterable[tuple[Key, Key]]:
+    """``(pk, key)`` of the rows of a database that point to one of these keys by ``link``, which is no generic key."""
+    if link.kind == TREE:
+        adapter = graph.find_adapter(link.model)
+        return adapter.children(link.model, using, keys) if adapter else ()
+    if len(link.key_paths) > 1:
+        return iter_composite_pointing(link.model, using, link.key_paths, keys)
+    return iter_pointing(link.model, using, link.key_paths[0], keys)
 
 
 class Hanging:
@@ -50,12 +60,7 @@ class Hanging:
         """``(pk, key)`` of the rows that point to one of these keys by ``link``; none where there is no such table."""
         if get_table(link.model) not in self._tables:
             return ()
-        if link.kind == TREE:
-            adapter = self._graph.find_adapter(link.model)
-            return adapter.children(link.model, self._target, keys) if adapter else ()
-        if len(link.key_paths) > 1:
-            return iter_composite_pointing(link.model, self._target, link.key_paths, keys)
-        return iter_pointing(link.model, self._target, link.key_paths[0], keys)
+        return iter_linked(self._graph, self._target, link, keys)
 
     def iter_related(self, relation: Relation, keys: Sequence[Key]) -> Iterable[tuple[Key, Key]]:
         """The same by the generic keys of a relation."""

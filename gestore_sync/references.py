@@ -13,10 +13,11 @@ from django.db.models import Model
 
 from gestore_sync.exceptions import WriteFailed
 from gestore_sync.generic import find_type_filter, get_faces, get_object_ids, get_type_ids
+from gestore_sync.hanging import iter_linked
 from gestore_sync.keysets import make_key_list, make_key_set
 from gestore_sync.links import GENERIC, TREE, Link, LinkGraph
 from gestore_sync.mappings import MappingStore
-from gestore_sync.reading import iter_composite_pointing, iter_pointing, iter_rows
+from gestore_sync.reading import iter_pointing, iter_rows
 from gestore_sync.refs import Key, get_field, get_table, iter_chunks
 from gestore_sync.scope import get_default
 
@@ -92,12 +93,7 @@ class References:
             return ()
         if link.kind == GENERIC:
             return self._iter_generic_pairs(reference, keys)
-        if link.kind == TREE:
-            adapter = self.graph.find_adapter(link.model)
-            return adapter.children(link.model, self.using, keys) if adapter else ()
-        if len(link.key_paths) > 1:
-            return iter_composite_pointing(link.model, self.using, link.key_paths, keys)
-        return iter_pointing(link.model, self.using, link.key_paths[0], keys)
+        return iter_linked(self.graph, self.using, link, keys)
 
     def _iter_generic_pairs(self, reference: Reference, keys: Sequence[Key]) -> Iterator[tuple[Key, Key]]:
         link = reference.link
