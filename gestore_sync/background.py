@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from itertools import chain
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 from django.db import DatabaseError, connections
-from django.db.models import QuerySet
+from django.db.models import CompositePrimaryKey, Model, QuerySet
 from django.db.models.sql.constants import MULTI
 
-from gestore_sync.reading import naming_unreadable
+from gestore_sync.reading import iter_rows, make_rows, naming_unreadable
 from gestore_sync.refs import Key
 from gestore_sync.triggers import has_triggers
 
@@ -101,6 +102,20 @@ class ReadAhead:
         return reading.keys, found
 
 
+def read_batches(
+    model: type[Model],
+    using: str,
+    batches: Iterable[list[Key]],
+    paths: Sequence[str],
+    narrow: Callable[[QuerySet[Any]], QuerySet[Any]] | None = None,
+) -> AbstractContextManager[Iterable[tuple[list[Key], Iterable[tuple[Any, ...]]]]]:
+    """Batches of keys of rows, each with ``(pk, *values at paths)`` of its rows, read before they are asked for where
+    the database takes that. ``narrow`` may annotate, filter or sort."""
+    if connections[using].vendor != "postgresql" or isinstance(model._meta.pk, CompositePrimaryKey):
+        return nullcontext((keys, iter_rows(model, using, keys, paths, narrow)) for keys in batches)
+    return ReadAhead(batches, using, lambda keys: make_rows(model, using, keys, narrow), paths)
+
+
 class Reading(NamedTuple):
     """Rows that are being read: the query, what makes Python values of what the database says, and that."""
 
@@ -119,11 +134,13 @@ class Background:
     """Runs jobs one after the other in a second thread, on a connection that the first one leaves alone until it has
     called :meth:`join`. Where a database does not take that, they run at once.
 
-    As a context manager it waits at the end. An error of a job is raised; also where another one of the database is
-    under way, which follows from it.
+    In jobs the alias of the database means this connection; those of others would mean new ones. As a context manager
+    it waits at the end. An error of a job is raised; also where another one of the database is under way, which follows
+    from it.
     """
 
     def __init__(self, using: str | None = None) -> None:
+        self._using = using or ""
         self._connection: Any = None
         connection: Any = connections[using] if using is not None else None
         if connection is not None and connection.vendor == "postgresql" and not has_triggers(connection):
@@ -133,9 +150,12 @@ class Background:
 
     def __enter__(self) -> Background:
         if self._connection is not None:
-            self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gestore_sync")
+            self._pool = ThreadPoolExecutor(1, "gestore_sync", self._lend)
             self._connection.inc_thread_sharing()
         return self
+
+    def _lend(self) -> None:
+        connections[self._using] = self._connection
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -153,13 +173,22 @@ class Background:
         if failed is not None and failed is not error and isinstance(error, DatabaseError):
             raise failed from error
 
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a second thread."""
+        return self._pool is not None
+
     def run(self, job: Callable[[], None]) -> None:
-        """Run a job, now or while the caller goes on. It must ask for no connection by its alias: those of another
-        thread are others."""
+        """Run a job, now or while the caller goes on."""
         if self._pool is None:
             job()
         else:
             self._jobs.append(self._pool.submit(job))
+
+    def start(self, job: Callable[[], T]) -> Future[T]:
+        """Run a job while the caller goes on, who asks for what it gives, and for its error."""
+        assert self._pool is not None
+        return self._pool.submit(job)
 
     def join(self) -> None:
         """Wait for all jobs. Raises what the first one raised that failed."""

@@ -19,6 +19,41 @@ IMMEDIATE_SQL = """
     WHERE con.contype = 'f' AND NOT con.condeferrable
 """
 
+CHECKABLE_SQL = """
+    SELECT con.conrelid::regclass::text, att.attname, quote_ident(space.nspname) || '.' || quote_ident(con.conname)
+    FROM pg_constraint con
+    JOIN pg_namespace space ON space.oid = con.connamespace
+    JOIN pg_attribute att ON att.attrelid = con.conrelid AND att.attnum = con.conkey[1]
+    WHERE con.contype = 'f' AND con.condeferred AND cardinality(con.conkey) = 1
+"""
+
+
+def defer_constraints(using: str) -> None:
+    """Have foreign keys checked at the end, where the database can be told so for all of them."""
+    if connections[using].vendor == "sqlite":
+        with connections[using].cursor() as cursor:
+            cursor.execute("PRAGMA defer_foreign_keys = ON")
+
+
+def find_checkable(using: str, order: Sequence[type[Model]], graph: LinkGraph) -> dict[type[Model], list[str]]:
+    """By model, the names of the foreign keys of PostgreSQL that are checked at the commit, and may be checked as soon
+    as rows are written, when models are written in ``order``: what they point to is there by then."""
+    if connections[using].vendor != "postgresql":
+        return {}
+    with connections[using].cursor() as cursor:
+        cursor.execute(CHECKABLE_SQL)
+        names = {(table.split(".")[-1].strip('"'), column): name for table, column, name in cursor.fetchall()}
+    place: dict[type[Model] | None, int] = {model: number for number, model in enumerate(order)}
+    return {
+        model: [
+            names[at]
+            for link in graph.forward[model]
+            if link.kind == FOREIGN and link.constrained and place.get(link.target, -1) < number
+            if (at := (get_table(model), link.field.column)) in names
+        ]
+        for number, model in enumerate(order)
+    }
+
 
 def find_immediate(using: str, links: Iterable[Link]) -> set[Link]:
     """Those of the links whose constraint is checked with each statement."""

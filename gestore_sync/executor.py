@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
-from django.db import connections
 from django.db.models import Model
 from django.utils import timezone
 
 from gestore_sync.background import Background
+from gestore_sync.constraints import defer_constraints
+from gestore_sync.creating import Batch, Creator
 from gestore_sync.deferral import Deferral
 from gestore_sync.exceptions import WriteFailed
 from gestore_sync.failures import Attempts, Refused
 from gestore_sync.inserting import get_insert_rows
-from gestore_sync.journal import ADDITION, CHANGE, DELETION, Journal
+from gestore_sync.journal import CHANGE, DELETION, Journal
 from gestore_sync.keeping import keep
 from gestore_sync.layouts import Layout
 from gestore_sync.origins import get_origin
@@ -81,6 +82,7 @@ class Executor:
         self.imprinter = Imprinter(self.target)
         self._checks_early = checks_early
         self.background = self.store.background = Background(self.target if self.store.place == self.target else None)
+        self.creator = Creator(self.rows, self.writer, self.imprinter, self.store, self.background, self.progress)
         self.journal = self._make_journal()
         self.trees = Trees(planner.subgraph, self.target, self.counterparts, is_restore=not self.store.keeps)
         self.trees.staying = self.plan.staying
@@ -91,6 +93,7 @@ class Executor:
     def _make_journal(self) -> Journal:
         journal = self.planner.make_journal()
         journal.background = self.background
+        self.creator.prepare(self.plan.models, self.graph, journal)
         return journal
 
     def apply(self, uuid: UUID | None = None, entries: Sequence[list[int]] | None = None) -> None:
@@ -100,7 +103,7 @@ class Executor:
         """
         started = timezone.now()
         self.uuid = uuid or uuid4()
-        self._defer_constraints()
+        defer_constraints(self.target)
         self.store.origin = get_origin(self.store.place, self.store.uuid)
         for model in self.plan.models:
             self.trees.place(model, reserve_keys(self.planner, model, self.writer))
@@ -121,11 +124,10 @@ class Executor:
         }
         with self.background:
             for operation in self._iter_operations():
-                if not isinstance(operation, Create):
+                if not isinstance(operation, (Create, Update, Release)):
                     self.background.join()
                 steps[type(operation)](operation)
-                if refused := [*self.attempts.refused, *self.sender.refused]:
-                    raise Refused(refused)
+                self._check_refused()
                 self.journal.flush()
         self.trees.mend()
         forget_around(self.store, self.graph)
@@ -133,18 +135,19 @@ class Executor:
         self.attempts.check_constraints()
         insert_run(self.store, self.plan, started, self.uuid, entries)
 
+    def _check_refused(self) -> None:
+        if refused := [*self.attempts.refused, *self.sender.refused]:
+            raise Refused(refused)
+
     def _iter_operations(self) -> Iterator[Operation]:
         yield from self.plan.early
         yield from self.plan.creates
+        self.creator.finish()
+        self._check_refused()
         self.background.join()
         self._write_deferred()
         yield from self.plan.changes
         yield from self.plan.removals
-
-    def _defer_constraints(self) -> None:
-        if connections[self.target].vendor == "sqlite":
-            with connections[self.target].cursor() as cursor:
-                cursor.execute("PRAGMA defer_foreign_keys = ON")
 
     # Rows
 
@@ -177,18 +180,12 @@ class Executor:
         for key, target, values in zip(keys, targets, translated, strict=True) if may_be_late else ():
             if self._deferral.take(layout, key, target, values) or (model, key) in self._cleared:
                 del written[target]
-        self.background.join()
+        self._cleared.clear()
+        if not self.creator.is_beside(layout):
+            self.creator.finish()
+            self.background.join()
         fields, rows = get_insert_rows(layout, self.graph, self.trees, targets, translated)
-        imprints: dict[Key, tuple[int, int]] = {}
-        self.rows.insert(model, keys, fields, rows, then=lambda: imprints.update(self.imprinter.read(layout, written)))
-        notes = [
-            Noted(key, target, True, digest, imprints.get(target))
-            for key, target, digest in zip(keys, targets, digests, strict=True)
-        ]
-        self.store.forget(model, targets)
-        self.journal.note(model, list(zip(targets, keys, strict=True)), ADDITION)
-        self._note(Note(operation.label, notes))
-        self.progress.advance(len(rows))
+        self.creator.create(Batch(layout, keys, targets, fields, rows, digests, written))
 
     def _update(self, operation: Update | Release) -> None:
         model = self._models[operation.label]
@@ -197,7 +194,12 @@ class Executor:
         translated = self._translate_all(layout, [changed.row for changed in operation.rows])
         for changed, values in zip(operation.rows, translated, strict=True):
             by_columns.setdefault(changed.columns, []).append((changed, values))
+        digests = {
+            columns: layout.digest_all([values for _, values in changes], columns)
+            for columns, changes in by_columns.items()
+        }
         imprints: dict[Key, tuple[int, int]] = {}
+        self.background.join()
         for columns, changes in by_columns.items():
             self.trees.note_changed(layout, columns, [changed.row[0] for changed, _ in changes])
             numbers = [number for number in columns if number < len(layout.columns)]
@@ -207,9 +209,7 @@ class Executor:
             notes = [
                 Noted(made.row[0], made.target, made.created, made.digests + digest, imprints.get(made.target))
                 for columns, changes in by_columns.items()
-                for (made, _), digest in zip(
-                    changes, layout.digest_all([values for _, values in changes], columns), strict=True
-                )
+                for (made, _), digest in zip(changes, digests[columns], strict=True)
             ]
             self.journal.note(model, [(note.target, note.key) for note in notes], CHANGE)
             self._note(Note(operation.label, notes))

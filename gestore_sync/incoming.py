@@ -8,6 +8,7 @@ this very database (a restore) the primary key is the identity.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Mapping as AnyMapping
 from typing import Any, ClassVar
 
 from django.db.models import Model
@@ -60,7 +61,10 @@ class RestoreStore(MappingStore):
     def iter_sources(self, model: type[Model]) -> Iterator[Key]:
         return iter(())
 
-    def save(self, model: type[Model], rows: Sequence[Noted]) -> None:
+    def is_blank(self, model: type[Model]) -> bool:
+        return True
+
+    def save(self, model: type[Model], rows: Sequence[Noted], known: AnyMapping[Key, Mapping] | None = None) -> None:
         """Nothing is kept."""
 
     def forget(self, model: type[Model], targets: Sequence[Key], *, only_ours: bool = False) -> None:

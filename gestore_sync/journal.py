@@ -85,5 +85,5 @@ class Journal:
         """Insert what was noted, in the open transaction of the target."""
         if self._rows:
             fields, rows = [get_field(ChangeLog, name) for name in FIELDS], self._rows
-            self.background.run(lambda: self._writer.insert(ChangeLog, fields, rows))
+            self.background.run(self._writer.make_insert(ChangeLog, fields, rows))
         self._rows = []

@@ -7,18 +7,17 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any
 
-from django.db import connections
-from django.db.models import CompositePrimaryKey, F, JSONField, Model, QuerySet, TextField
+from django.db.models import F, JSONField, Model, QuerySet, TextField
 from django.db.models.fields.generated import GeneratedField
 from django.db.models.functions import Cast
 
-from gestore_sync.background import ReadAhead
+from gestore_sync.background import read_batches
 from gestore_sync.columnvalues import ColumnValues
 from gestore_sync.generic import find_generic_target, to_key
 from gestore_sync.identity import get_skipped, has_automatic_key
 from gestore_sync.imprints import IMPRINT, MAX_COLUMNS, annotate_imprint, read_imprints, takes_imprints
 from gestore_sync.links import FOREIGN, GENERIC, TREE, Link, LinkGraph
-from gestore_sync.reading import iter_rows, make_rows
+from gestore_sync.reading import iter_rows
 from gestore_sync.refs import NEW, Key, Ref, get_key_columns
 from gestore_sync.translation import LOST, Column, Counterparts, Translator, make_key_translator, make_translator
 
@@ -131,12 +130,10 @@ class Layout(ColumnValues):
         self, using: str, batches: Iterable[list[Key]], *, imprints: bool = False
     ) -> AbstractContextManager[Iterable[tuple[list[Key], Iterable[tuple[Any, ...]]]]]:
         """Batches of keys, each with its rows, which may have been read before they are asked for."""
-        is_composite = isinstance(self.model._meta.pk, CompositePrimaryKey)
-        if connections[using].vendor != "postgresql" or is_composite or self.tree is not None:
+        if self.tree is not None:
             return nullcontext((keys, self.read(using, keys, imprints=imprints)) for keys in batches)
         paths = [*(column.path for column in self.columns), *self.extras, *([IMPRINT] if imprints else ())]
-        annotate = self._annotate_all if imprints else self._annotate
-        return ReadAhead(batches, using, lambda keys: make_rows(self.model, using, keys, annotate), paths)
+        return read_batches(self.model, using, batches, paths, self._annotate_all if imprints else self._annotate)
 
     def _annotate(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         texts = {column.path: Cast(F(column.field.attname), TextField()) for column in self.columns if column.is_json}

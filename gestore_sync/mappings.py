@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping as AnyMapping
 from functools import cached_property
 from typing import Any, ClassVar
 from uuid import UUID
@@ -118,12 +119,12 @@ class MappingStore:
         direction left; where there are two, what was written later says what was left on the target.
         """
         unknown = self._recall.find_unknown(model, keys)
-        is_empty = self._is_blank(model) and model not in self._written
+        is_empty = self.is_blank(model) and model not in self._written
         read = self._find(model, unknown) if unknown and not is_empty else {}
         self._recall.note(model, unknown, read)
         return self._recall.pick(model, keys, read)
 
-    def _is_blank(self, model: type[Model]) -> bool:
+    def is_blank(self, model: type[Model]) -> bool:
         """Whether there were no mappings of this model when they were first asked for: this run has made those there
         are."""
         if model not in self._blank:
@@ -156,7 +157,7 @@ class MappingStore:
 
     @staticmethod
     def _read(model: type[Model], rows: Any, by_text: dict[str, Key]) -> dict[Key, Mapping]:
-        columns = ("source_pk", "pk", "target_pk", "created", "digests", "serial", "source_imprint", "target_imprint")
+        columns = ("source_pk", "pk", *FIELDS[4:])
         return {
             by_text[source]: Mapping(
                 pk, load_key(model, target), created, bytes(digests), serial, None if theirs is None else (mine, theirs)
@@ -233,9 +234,9 @@ class MappingStore:
         )
         return {by_text[text] for text in others.values_list("target_pk", flat=True) if text in by_text}
 
-    def save(self, model: type[Model], rows: Sequence[Noted]) -> None:
-        """Keep id mappings, in the open transaction of the place."""
-        known = self.find(model, [row.key for row in rows])
+    def save(self, model: type[Model], rows: Sequence[Noted], known: AnyMapping[Key, Mapping] | None = None) -> None:
+        """Keep id mappings, in the open transaction of the place. ``known``: what :meth:`find` gives."""
+        known = self.find(model, [row.key for row in rows]) if known is None else known
         here = (self.origin, self.remote, model._meta.label_lower)
         fields = [get_field(IdMapping, name) for name in FIELDS]
         fresh, changed = [], []
@@ -258,16 +259,15 @@ class MappingStore:
         self._recall.forget(model, [row.key for row in rows])
         self._written.add(model)
         if changed:
-            self.background.join()
-            self._writer.update(IdMapping, fields[4:], changed)
+            self.background.run(lambda: self._writer.update(IdMapping, fields[4:], changed))
         if fresh:
             self.number_stored += len(fresh)
-            self.background.run(lambda: self._writer.insert(IdMapping, fields, fresh))
+            self.background.run(self._writer.make_insert(IdMapping, fields, fresh))
 
     def forget(self, model: type[Model], targets: Sequence[Key], *, only_ours: bool = False) -> None:
         """Drop every origin's mappings to these rows of the target, which have just been created. ``only_ours``: ours,
         of rows that are deleted; the other origins will notice by theirs that they are."""
-        if not only_ours and self._is_blank(model):
+        if not only_ours and self.is_blank(model):
             return
         self._recall.forget(model)
         rows = self.get_rows(model, of_all=not only_ours)

@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 from django.db.models import Model
 from django.utils import timezone
 
+from gestore_sync.constraints import defer_constraints
 from gestore_sync.deferral import Deferral
 from gestore_sync.executor import Executor
 from gestore_sync.identity import has_automatic_key
@@ -167,13 +168,14 @@ class PartExecutor(Executor):
         """Write a later part, with a record of its own. Links are checked by the commit: to check them before would
         take longer with each part on databases that look at the whole table."""
         started = timezone.now()
-        self._defer_constraints()
+        defer_constraints(self.target)
         self.journal = self._make_journal()
         self._deferral = Deferral(self.plan.deferred)
         with self.background:
             for operation in part:
                 self._create(operation)
                 self.journal.flush()
+            self.creator.finish()
         self._write_deferred()
         forget_around(self.store, self.graph)
         self.journal.write()

@@ -46,9 +46,8 @@ class AnyOf(Lookup):
         return [field.get_db_prep_value(value, connection, prepared=False) for value in self.rhs]
 
     def _is_all_integers(self) -> bool:
-        return isinstance(resolve_key_field(self.lhs.output_field), IntegerField) and all(
-            type(value) is int for value in self.rhs
-        )
+        is_number = isinstance(resolve_key_field(self.lhs.output_field), IntegerField)
+        return is_number and set(map(type, self.rhs)) <= {int}
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
         lhs, params = compiler.compile(self.lhs)
@@ -89,6 +88,8 @@ def find_range(values: Sequence[int]) -> tuple[range, set[int]] | None:
     if last - first + 1 - len(values) > GAPS_OF_RANGE:
         return None
     numbers = range(first, last + 1)
+    if len(numbers) == len(values) and list(numbers) == values:
+        return numbers, set()
     gaps = set(numbers).difference(values)
     return (numbers, gaps) if len(gaps) <= min(GAPS_OF_RANGE, len(numbers) // 10) else None
 

@@ -12,9 +12,10 @@ from django.db.models.expressions import RawSQL
 from django.db.models.fields.generated import GeneratedField
 from django.db.models.functions import Cast
 
+from gestore_sync.background import read_batches
 from gestore_sync.codecs import make_encoder, make_key_encoder
 from gestore_sync.links import LinkGraph, Membership
-from gestore_sync.reading import get_queryset, iter_rows, match, match_keys
+from gestore_sync.reading import get_queryset, iter_rows, match
 from gestore_sync.refs import Key, iter_chunks
 from gestore_sync.rendering import find_rendered
 from gestore_sync.subgraph import Subgraph
@@ -97,9 +98,14 @@ class RecordWriter:
         return find_rendered(self.model, self.subgraph.source, self.fields, lambda: list(make_parts()))
 
     def _iter_rendered(self, keys: Sequence[Key], rendered: RawSQL) -> Iterator[str]:
-        for chunk in iter_chunks(keys, BATCH_SIZE):
-            rows = get_queryset(self.model, self.subgraph.source).filter(match_keys(self.model, chunk)).order_by("pk")
-            yield from rows.annotate(gestore_sync_record=rendered).values_list("gestore_sync_record", flat=True)
+        def render(rows: QuerySet[Any]) -> QuerySet[Any]:
+            made: QuerySet[Any] = rows.annotate(gestore_sync_record=rendered).order_by("pk")
+            return made
+
+        batches = iter_chunks(keys, BATCH_SIZE)
+        with read_batches(self.model, self.subgraph.source, batches, ["gestore_sync_record"], render) as stream:
+            for _, rows in stream:
+                yield from (text for _, text in rows)
 
     def _iter_made(self, keys: Sequence[Key]) -> Iterator[str]:
         paths = [get_path(field) for field in self.fields]

@@ -12,7 +12,7 @@ from gestore_sync.conf import get_signal_mode
 from gestore_sync.exceptions import GestoreSyncError, WriteFailed
 from gestore_sync.failures import Attempts
 from gestore_sync.refs import Key, Ref
-from gestore_sync.sending import Sender
+from gestore_sync.sending import SAVING, Sender
 from gestore_sync.writers.portable import Writer
 from gestore_sync.writers.saving import change, create, load_instances, make_instances
 
@@ -27,6 +27,10 @@ class Rows:
         self._writer = writer
         self._sender = sender
         self._attempts = attempts
+
+    def is_silent(self, model: type[Model]) -> bool:
+        """Whether rows of ``model`` are written in bulk, and nobody is told."""
+        return get_signal_mode(model._meta.label) != "save" and not self._sender.is_heard(model, SAVING)
 
     def insert(
         self,

@@ -82,6 +82,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("exporting",),
     ("reservation", "sending", "trees"),
     ("inserting", "rows", "deferral"),
+    ("creating",),  # new rows, with what is kept of them
     ("executor",),  # plan → rows
     ("parts",),  # plan → rows, part by part
     ("gathering", "ledger", "pushing"),  # what changes need; what both sides know of runs; a push of roots
@@ -112,11 +113,20 @@ ROOMS: tuple[tuple[str, ...], ...] = (
 # Triggers are SQL: what these execute are texts of their own.
 WRITING = (
     *("muting", "triggers", "deletionsql"),
-    *("executor", "erasing", "discarding", "mappings", "origins", "writers", "writers.*"),
+    *("executor", "creating", "erasing", "discarding", "mappings", "origins", "writers", "writers.*"),
     *("staging", "intakes", "importplans", "media"),  # staged rows; stored files
     *("changelog", "checkpoint", "ledger", "runs", "querysets", "recording", "resetting"),  # our own tables
 )
-USING_WRITERS = (*WRITING, "rows", "keeping", "settling", "deletionlog", "adapters.trees", "reservation", "journal")
+USING_WRITERS = (
+    *WRITING,
+    "rows",
+    "keeping",
+    "settling",
+    "deletionlog",
+    "adapters.trees",
+    "reservation",
+    "journal",
+)
 
 # What commands are made of: whole modules, or single names.
 FRONT_DOOR = ("api", "conf", "exceptions", "management.options", "terminal")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 from django.db import models
 from django.db.models.signals import post_save
@@ -14,6 +15,7 @@ from django.test import override_settings
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from gestore_sync import creating
 from tests.conftest import Pair
 from tests.kinds import models as kinds
 from tests.kinds.making import renumber_content_types
@@ -298,12 +300,14 @@ def push_and_compare(sync: Sync, roots: list[models.Model], held: State, sent: s
     seed=st.integers(0, 10**9),
     batch_size=st.sampled_from([1, 2, 10_000]),
     signals=st.sampled_from(["none", "raw", "save"]),
+    checked_at_once=st.sampled_from([1, 3, 20_000]),
 )
 def test_any_graph_arrives_as_it_is_and_follows_its_changes(
-    pair: Pair, seed: int, batch_size: int, signals: str
+    pair: Pair, seed: int, batch_size: int, signals: str, checked_at_once: int
 ) -> None:
     random = Random(seed)
     with (
+        patch.object(creating, "CHECKED_AT_ONCE", checked_at_once),
         rolled_back(pair.source, pair.target),
         watched(pair) as sync,
         override_settings(GESTORE_SYNC={"BATCH_SIZE": batch_size, "SIGNALS": signals}),

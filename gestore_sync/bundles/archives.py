@@ -31,7 +31,8 @@ MAX_LINE = 256 * 1024 * 1024
 
 def write_archive(stream: IO[bytes], manifest: Manifest, parts: Parts, form: str) -> None:
     """Write the manifest, then the parts that it names."""
-    with compress(stream, form) as out, tarfile.open(fileobj=out, mode="w|", format=tarfile.GNU_FORMAT) as tar:
+    options: dict[str, Any] = {"format": tarfile.GNU_FORMAT, "bufsize": CHUNK, "copybufsize": CHUNK}
+    with compress(stream, form) as out, tarfile.open(fileobj=out, mode="w|", **options) as tar:
         text = json.dumps(manifest.as_dict(), indent=2, sort_keys=True, ensure_ascii=True).encode()
         tar.addfile(make_header(MANIFEST, len(text)), BytesIO(text))
         for member in parts.members:

@@ -112,14 +112,21 @@ class Writer:
 
     def insert(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]) -> None:
         """Insert rows that hold a value for each of ``fields``."""
+        self._insert_prepared(model, fields, list(self.prepare(fields, rows)))
+
+    def make_insert(
+        self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]
+    ) -> Callable[[], None]:
+        """The same as a job, for which fields are asked for nothing more: another thread may do it."""
+        prepared = list(self.prepare(fields, rows))
+        return lambda: self._insert_prepared(model, fields, prepared)
+
+    def _insert_prepared(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]) -> None:
         quote = self.connection.ops.quote_name
         columns = ", ".join(self.quote(field) for field in fields)
         marks = ", ".join(["%s"] * len(fields))
         with self.connection.cursor() as cursor:
-            cursor.executemany(
-                f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({marks})",
-                list(self.prepare(fields, rows)),
-            )
+            cursor.executemany(f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({marks})", rows)
 
     def update(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[tuple[Key, Row]]) -> None:
         """Set ``fields`` of rows, given as ``(primary key, values)``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from itertools import islice
@@ -113,16 +113,22 @@ class PostgreSQLWriter(Writer):
         return None if row is None else str(row[0])
 
     def _copy(self, table: str, fields: Sequence[Field[Any, Any]], rows: Any) -> None:
+        prepared = iter(self.prepare(fields, rows))
+        parts = iter(lambda: list(islice(prepared, ROWS_AT_ONCE)), [])
+        self._copy_parts(table, fields, ((format_rows(part), part) for part in parts))
+
+    def _copy_parts(
+        self, table: str, fields: Sequence[Field[Any, Any]], parts: Iterable[tuple[bytes | None, Sequence[Row]]]
+    ) -> None:
+        """Copy rows, of which there are lines where they are known."""
         columns = ", ".join(self.quote(field) for field in fields)
         statement = f"COPY {table} ({columns}) FROM STDIN"
         with self.connection.wrap_database_errors, self.connection.cursor() as cursor, cursor.copy(statement) as copy:
-            prepared = iter(self.prepare(fields, rows))
-            while some := list(islice(prepared, ROWS_AT_ONCE)):
-                lines = format_rows(some)
+            for lines, rows in parts:
                 if lines is not None:
                     copy.write(lines)
                 else:
-                    for row in some:
+                    for row in rows:
                         copy.write_row(row)
 
     def insert(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]) -> None:
@@ -131,6 +137,22 @@ class PostgreSQLWriter(Writer):
                 self._copy(self.connection.ops.quote_name(model._meta.db_table), fields, rows)
             else:
                 super().insert(model, fields, rows)
+
+    def make_insert(
+        self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]
+    ) -> Callable[[], None]:
+        prepared = list(self.prepare(fields, rows))
+        lines = format_rows(prepared) if prepared else None
+
+        def insert() -> None:
+            with self._muted():
+                if self.takes_copy(model):
+                    table = self.connection.ops.quote_name(model._meta.db_table)
+                    self._copy_parts(table, fields, [(lines, prepared)])
+                else:
+                    self._insert_prepared(model, fields, prepared)
+
+        return insert
 
     def update(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[tuple[Key, Row]]) -> None:
         quote = self.connection.ops.quote_name

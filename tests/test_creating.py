@@ -1,0 +1,262 @@
+"""New rows are sent by a second thread while the next ones are made ready, and their links are checked meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connections
+from django.db.models.signals import post_save
+from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
+
+from gestore_sync import creating
+from gestore_sync.background import Background
+from gestore_sync.constraints import find_checkable
+from gestore_sync.exceptions import WriteFailed
+from gestore_sync.links import LinkGraph
+from gestore_sync.models import IdMapping
+from tests.conftest import Pair
+from tests.kinds.making import make
+from tests.kinds.models import Node
+from tests.policies.models import Article, Depot, Parcel, Scan
+from tests.policies.watching import Watch, execute, paired, refuse_text
+
+pair = paired("sqlite-postgresql", "postgresql-postgresql")
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(creating, "CHECKED_AT_ONCE", 1)
+    with override_settings(GESTORE_SYNC={"BATCH_SIZE": 2}):
+        yield
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch, pair: Pair) -> list[str]:
+    """The names of the threads that have inserted rows of ours into the target, one for each statement."""
+    names: list[str] = []
+    insert = creating.Creator._insert
+    send = creating.Creator._send
+
+    def note(call: Any) -> Any:
+        def noted(self: Any, batch: Any, *rest: Any) -> Any:
+            names.append(threading.current_thread().name)
+            return call(self, batch, *rest)
+
+        return noted
+
+    monkeypatch.setattr(creating.Creator, "_insert", note(insert))
+    monkeypatch.setattr(creating.Creator, "_send", note(send))
+    return names
+
+
+def make_depot(using: str, articles: int = 7) -> Depot:
+    depot: Depot = make(Depot, using)
+    for number in range(articles):
+        make(Article, using, depot=depot, code=f"C{number}")
+    return depot
+
+
+def count_sessions(using: str) -> int:
+    """Return how many connections there are to a database of PostgreSQL."""
+    with connections[using].cursor() as cursor:
+        cursor.execute("SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database()")
+        return int(cursor.fetchone()[0])
+
+
+def get_checks(queries: CaptureQueriesContext) -> list[str]:
+    """Return what constraints were checked by name."""
+    texts = [query["sql"] for query in queries.captured_queries]
+    return [text for text in texts if text.startswith("SET CONSTRAINTS") and "ALL" not in text]
+
+
+def test_rows_nobody_is_told_of_are_sent_by_a_second_thread(watch: Watch, threads: list[str]) -> None:
+    watch.push(make_depot(watch.source))
+
+    assert len(threads) == 5
+    assert all(name.startswith("gestore_sync") for name in threads)
+
+
+def test_rows_that_somebody_is_told_of_are_sent_by_the_caller_s_thread(watch: Watch, threads: list[str]) -> None:
+    heard: list[tuple[str, str]] = []
+
+    def hear(instance: Any, **sent: Any) -> None:
+        heard.append((instance.code, threading.current_thread().name))
+
+    post_save.connect(hear, Article)
+    try:
+        depot = make_depot(watch.source)
+        heard.clear()
+        watch.push(depot)
+    finally:
+        post_save.disconnect(hear, Article)
+
+    mine = threading.current_thread().name
+    assert heard == [(f"C{number}", mine) for number in range(7)]
+    assert threads.count(mine) == 4
+
+
+@pytest.mark.parametrize("bad", range(7))
+def test_a_refused_row_is_named_whatever_batch_it_is_in(watch: Watch, bad: int) -> None:
+    depot = make_depot(watch.source)
+    refused = watch.on_source(Article).get(code=f"C{bad}")
+    watch.on_source(Article).filter(pk=refused.pk).update(title="refused")
+    make(Parcel, watch.source, depot=depot, number="after it")
+    refuse_text(watch.target, "policies_article", "title", "refused")
+
+    error = watch.refuse(depot)
+
+    assert isinstance(error, WriteFailed)
+    assert f"policies.Article.{refused.pk}" in str(error)
+
+
+def test_objects_are_kept_track_of_however_they_are_sent(watch: Watch) -> None:
+    depot = make_depot(watch.source)
+    watch.push(depot)
+    watch.on_target(Article).filter(code__in=["C1", "C4", "C6"]).delete()
+    other = make_depot(watch.source, 3)
+
+    watch.push(depot, other)
+
+    assert watch.on_target(Article).count() == 10
+    mapped = watch.on_target(IdMapping).filter(model="policies.article")
+    assert {(found.source_pk, found.target_pk) for found in mapped} == {
+        (str(mine.pk), str(watch.on_target(Article).get(code=mine.code, depot__in=find_there(watch, mine.depot_id)).pk))
+        for mine in watch.on_source(Article)
+    }
+    watch.push_nothing(depot, other)
+
+
+def find_there(watch: Watch, key: int) -> list[int]:
+    """Return the key of a depot's counterpart."""
+    found = watch.on_target(IdMapping).filter(model="policies.depot", source_pk=str(key))
+    return [int(text) for text in found.values_list("target_pk", flat=True)]
+
+
+def test_a_key_that_is_used_again_is_no_longer_that_of_another_object(watch: Watch) -> None:
+    depot = make_depot(watch.source)
+    watch.push(depot)
+    gone = watch.on_target(Article).get(code="C6").pk
+    for rows in (watch.on_target(Article), watch.on_source(Article)):
+        rows.filter(code="C6")._raw_delete(rows.db)
+    execute(watch.target, f"SELECT setval(pg_get_serial_sequence('policies_article', 'id'), {gone}, false)")
+    new = make(Article, watch.source, depot=depot, code="new")
+
+    watch.push(depot)
+
+    assert watch.on_target(Article).get(code="new").pk == gone
+    mapped = watch.on_target(IdMapping).filter(model="policies.article", target_pk=str(gone))
+    assert [found.source_pk for found in mapped] == [str(new.pk)]
+
+
+def test_no_connection_is_opened_for_the_second_thread(watch: Watch, threads: list[str]) -> None:
+    depot = make_depot(watch.source)
+    sessions = count_sessions(watch.target)
+
+    watch.push(depot)
+    make(Article, watch.source, depot=depot, code="later")
+    watch.push(depot)
+
+    assert len(threads) == 6
+    assert count_sessions(watch.target) == sessions
+    assert not connections[watch.target].allow_thread_sharing
+
+
+def test_in_the_background_an_alias_is_the_connection_of_the_run(watch: Watch) -> None:
+    using = watch.target
+
+    with Background(using) as background:
+        found = background.start(lambda: connections[using]).result()
+
+    assert found is connections[using]
+
+
+# Links
+
+
+def test_links_are_checked_while_rows_are_written(watch: Watch) -> None:
+    depot = make_depot(watch.source)
+
+    with CaptureQueriesContext(connections[watch.target]) as queries:
+        watch.push(depot)
+
+    checks = get_checks(queries)
+    assert sum("policies_article_depot_id" in text and "IMMEDIATE" in text for text in checks) == 4
+    assert sum("policies_article_depot_id" in text and "DEFERRED" in text for text in checks) == 4
+
+
+def test_links_to_rows_that_come_later_are_not_checked_before(watch: Watch) -> None:
+    graph = LinkGraph(watch.source)
+
+    early = find_checkable(watch.target, [Scan, Depot, Article, Node], graph)
+
+    assert {model: len(names) for model, names in early.items()} == {Scan: 1, Depot: 2, Article: 1, Node: 0}
+    assert find_checkable(watch.target, [Article, Depot, Parcel, Scan], graph)[Article] == []
+
+
+def test_links_are_not_checked_for_each_few_rows(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    depot = make_depot(watch.source)
+    monkeypatch.setattr(creating, "CHECKED_AT_ONCE", 5)
+
+    with CaptureQueriesContext(connections[watch.target]) as queries:
+        watch.push(depot)
+
+    assert [text for text in get_checks(queries) if "IMMEDIATE" in text] == [
+        text for text in get_checks(queries) if "IMMEDIATE" in text and "policies_article_depot_id" in text
+    ]
+    assert len(get_checks(queries)) == 2
+
+
+LATE = """
+    CREATE FUNCTION policies_not_yet() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF pg_trigger_depth() > 1 THEN RETURN NEW; END IF;
+        CREATE TEMPORARY TABLE policies_waiting ON COMMIT DROP AS SELECT NEW.*;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER policies_not_yet BEFORE INSERT ON policies_depot FOR EACH ROW EXECUTE FUNCTION policies_not_yet();
+    CREATE FUNCTION policies_now() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO policies_depot SELECT * FROM policies_waiting;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER policies_now AFTER INSERT ON policies_article FOR EACH ROW WHEN (NEW.code = 'C5')
+    EXECUTE FUNCTION policies_now();
+"""
+"""The target adds a depot when its sixth article comes, not before."""
+
+
+def test_a_link_that_leads_nowhere_yet_may_lead_somewhere_in_the_end(watch: Watch) -> None:
+    depot = make_depot(watch.source)
+    execute(watch.target, LATE)
+
+    watch.push(depot)
+
+    assert watch.on_target(Article).filter(depot__name=depot.name).count() == 7
+
+
+def test_a_link_that_leads_nowhere_in_the_end_is_an_error(watch: Watch) -> None:
+    depot = make_depot(watch.source, articles=3)
+    execute(watch.target, LATE)
+
+    error = watch.refuse(depot)
+
+    assert isinstance(error, WriteFailed)
+    assert "policies_article" in str(error)
+
+
+def test_links_to_the_parent_in_the_same_batch_and_beyond_are_checked(watch: Watch) -> None:
+    depot = make(Depot, watch.source)
+    for number in range(3):
+        parcel = make(Parcel, watch.source, depot=depot, number=str(number))
+        for _ in range(3):
+            make(Scan, watch.source, parcel=parcel)
+
+    with CaptureQueriesContext(connections[watch.target]) as queries:
+        watch.push(depot)
+
+    assert any("policies_scan_parcel_id" in text for text in get_checks(queries))
+    assert watch.on_target(Scan).filter(parcel__depot__name=depot.name).count() == 9
