@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from itertools import chain
+from threading import get_ident
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
@@ -131,8 +132,8 @@ def is_aborted(error: DatabaseError) -> bool:
 
 
 class Background:
-    """Runs jobs one after the other in a second thread, on a connection that the first one leaves alone until it has
-    called :meth:`join`. Where a database does not take that, they run at once.
+    """Runs jobs one after the other in a second thread, on the connection of the first one, whose own statements wait
+    for them; COPY does not: :meth:`join` comes before it. Where a database does not take that, jobs run at once.
 
     In jobs the alias of the database means this connection; those of others would mean new ones. As a context manager
     it waits at the end. An error of a job is raised; also where another one of the database is under way, which follows
@@ -147,15 +148,26 @@ class Background:
             self._connection = connection
         self._pool: ThreadPoolExecutor | None = None
         self._jobs: list[Future[None]] = []
+        self._last: Future[Any] | None = None
+        self._thread = 0
 
     def __enter__(self) -> Background:
         if self._connection is not None:
+            self._last = None
             self._pool = ThreadPoolExecutor(1, "gestore_sync", self._lend)
             self._connection.inc_thread_sharing()
+            self._connection.execute_wrappers.append(self._wait)
         return self
 
     def _lend(self) -> None:
+        self._thread = get_ident()
         connections[self._using] = self._connection
+
+    def _wait(self, execute: Callable[..., Any], *arguments: Any) -> Any:
+        """Let a statement of the first thread wait for the jobs, as one connection carries out one at a time."""
+        if self._last is not None and get_ident() != self._thread:
+            wait([self._last])
+        return execute(*arguments)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -163,6 +175,7 @@ class Background:
         if self._pool is None:
             return
         self._pool.shutdown(cancel_futures=kind is not None)
+        self._connection.execute_wrappers.remove(self._wait)
         self._connection.dec_thread_sharing()
         self._pool = None
         if kind is None:
@@ -183,12 +196,13 @@ class Background:
         if self._pool is None:
             job()
         else:
-            self._jobs.append(self._pool.submit(job))
+            self._jobs.append(self.start(job))
 
     def start(self, job: Callable[[], T]) -> Future[T]:
         """Run a job while the caller goes on, who asks for what it gives, and for its error."""
         assert self._pool is not None
-        return self._pool.submit(job)
+        started = self._last = self._pool.submit(copy_context().run, job)
+        return started
 
     def join(self) -> None:
         """Wait for all jobs. Raises what the first one raised that failed."""

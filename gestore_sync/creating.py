@@ -99,7 +99,7 @@ class Creator:
             self._background.join()
             self._note(batch, self._insert(batch))
             return
-        insert = self._writer.make_insert(batch.layout.model, batch.fields, batch.rows)
+        insert = self._writer.make_insert(batch.layout.model, batch.fields, list(zip(*batch.rows, strict=True)))
         before = self._wait()
         # Mappings are asked for in the second thread: it must not be while they are noted.
         is_apart = self._store.is_blank(batch.layout.model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,7 +37,7 @@ class Journal:
         self._watched = frozenset(watched.models) if watched is not None and has_log(target) else frozenset()
         self._type_ids = get_type_ids(target) if self._watched else {}
         self._started = now().astimezone(UTC)  # of this time zone, equal moments are written once
-        self._rows: list[tuple[Any, ...]] = []
+        self._columns: list[list[Any]] = [[] for _ in FIELDS]
         self._writer = get_writer(target)
         self.background = Background()
         self._logged: dict[type[Model], bool] = {}
@@ -48,10 +48,17 @@ class Journal:
         if content_type is None or model._meta.auto_created:
             return
         dates = self._find_dates(model, [source for _, source in keys if source is not None])
-        said = (action, "{}", self._store.uuid, SKIPPED)
-        self._rows += [
-            (content_type, dump_pk(target), dates.get(source, self._started), *said) for target, source in keys
-        ]
+        number = len(keys)
+        moments = [dates.get(source, self._started) for _, source in keys] if dates else [self._started] * number
+        self._add_columns(
+            *([content_type] * number, [dump_pk(target) for target, _ in keys], moments),
+            *([value] * number for value in (action, "{}", self._store.uuid, SKIPPED)),
+        )
+
+    def _add_columns(self, *columns: Iterable[Any]) -> None:
+        """Note entries, given by what they have in :data:`FIELDS`."""
+        for noted, values in zip(self._columns, columns, strict=True):
+            noted += values
 
     def _find_content_type(self, model: type[Model]) -> int | None:
         """The content type of a model that is logged."""
@@ -78,12 +85,12 @@ class Journal:
 
     def flush(self) -> None:
         """Insert what was noted, if it is much."""
-        if len(self._rows) >= BATCH_SIZE:
+        if len(self._columns[0]) >= BATCH_SIZE:
             self.write()
 
     def write(self) -> None:
         """Insert what was noted, in the open transaction of the target."""
-        if self._rows:
-            fields, rows = [get_field(ChangeLog, name) for name in FIELDS], self._rows
-            self.background.run(self._writer.make_insert(ChangeLog, fields, rows))
-        self._rows = []
+        if self._columns[0]:
+            fields = [get_field(ChangeLog, name) for name in FIELDS]
+            self.background.run(self._writer.make_insert(ChangeLog, fields, self._columns))
+        self._columns = [[] for _ in FIELDS]

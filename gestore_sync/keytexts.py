@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 from django.db.models import Model
@@ -20,6 +20,11 @@ def dump_key(key: Key) -> str:
         return str(key)
     text = dump_pk(key)
     return text if UNMISTAKABLE.fullmatch(text) else f"X{text.encode('utf-8', 'surrogatepass').hex()}"
+
+
+def dump_keys(keys: Sequence[Key]) -> list[str]:
+    """The texts of many keys."""
+    return list(map(str if set(map(type, keys)) == {int} else dump_key, keys))
 
 
 def load_key(model: type[Model], text: str) -> Key:

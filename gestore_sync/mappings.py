@@ -13,22 +13,19 @@ from django.db.models import Model, QuerySet
 
 from gestore_sync.background import Background
 from gestore_sync.changelog import find_replaced, has_log
-from gestore_sync.exceptions import SchemaMismatch, WriteFailed, WrongDatabase
+from gestore_sync.exceptions import SchemaMismatch, WrongDatabase
+from gestore_sync.filing import COLUMNS, KEPT, make_columns, part
 from gestore_sync.keysets import make_key_list
 from gestore_sync.keytexts import dump_key, load_key
-from gestore_sync.models import KEY_LENGTH, Conflict, IdMapping, Origin, SyncRun
+from gestore_sync.models import Conflict, IdMapping, Origin, SyncRun
 from gestore_sync.plan import Noted
 from gestore_sync.reading import KEYS_PER_QUERY, get_queryset, match
 from gestore_sync.recall import Mapping, Recall, Sent
-from gestore_sync.refs import Key, Ref, get_field, iter_chunks
+from gestore_sync.refs import Key, get_field, iter_chunks
 from gestore_sync.schema import check_schema
 from gestore_sync.writers import get_writer
 
-FIELDS = (
-    *("origin", "remote", "model", "source_pk", "target_pk", "created", "digests", "serial"),
-    *("source_imprint", "target_imprint"),
-)
-NO_IMPRINTS = (None, None)
+HERE = ("origin", "remote", "model")
 
 
 def has_tables(using: str) -> bool:
@@ -157,7 +154,7 @@ class MappingStore:
 
     @staticmethod
     def _read(model: type[Model], rows: Any, by_text: dict[str, Key]) -> dict[Key, Mapping]:
-        columns = ("source_pk", "pk", *FIELDS[4:])
+        columns = ("source_pk", "pk", *KEPT)
         return {
             by_text[source]: Mapping(
                 pk, load_key(model, target), created, bytes(digests), serial, None if theirs is None else (mine, theirs)
@@ -236,33 +233,23 @@ class MappingStore:
 
     def save(self, model: type[Model], rows: Sequence[Noted], known: AnyMapping[Key, Mapping] | None = None) -> None:
         """Keep id mappings, in the open transaction of the place. ``known``: what :meth:`find` gives."""
-        known = self.find(model, [row.key for row in rows]) if known is None else known
-        here = (self.origin, self.remote, model._meta.label_lower)
-        fields = [get_field(IdMapping, name) for name in FIELDS]
-        fresh, changed = [], []
-        for key, target, created, digests, imprints in rows:
-            text, target_text = dump_key(key), dump_key(target)
-            if len(text) > KEY_LENGTH or len(target_text) > KEY_LENGTH:
-                raise WriteFailed(
-                    f"The primary key of {Ref(model, key)} is too long for an id mapping: {KEY_LENGTH} characters fit.",
-                    ref=Ref(model, key),
-                )
-            mapping = known.get(key)
-            serial = 1 if mapping is None else mapping.serial + 1
-            values = (target_text, created, digests, serial, *((self.notes_imprints and imprints) or NO_IMPRINTS))
-            if mapping is not None and mapping.target != target:
-                self._note_unsettled(model, [key], [mapping.target])
-            if mapping is None or mapping.pk is None:
-                fresh.append((*here, text, *values))
-            else:
-                changed.append((mapping.pk, values))
-        self._recall.forget(model, [row.key for row in rows])
+        keys = [row.key for row in rows]
+        known = self.find(model, keys) if known is None else known
+        columns = make_columns(model, rows, known, with_imprints=self.notes_imprints)
+        moved = [row.key for row in rows if row.key in known and known[row.key].target != row.target]
+        self._note_unsettled(model, moved, [known[key].target for key in moved])
+        self._recall.forget(model, keys)
         self._written.add(model)
+        fresh, changed = part(rows, known, columns)
         if changed:
-            self.background.run(lambda: self._writer.update(IdMapping, fields[4:], changed))
-        if fresh:
-            self.number_stored += len(fresh)
-            self.background.run(self._writer.make_insert(IdMapping, fields, fresh))
+            kept = [get_field(IdMapping, name) for name in KEPT]
+            self.background.run(lambda: self._writer.update(IdMapping, kept, changed))
+        if number := len(fresh[0]):
+            self.number_stored += number
+            here = (self.origin, self.remote, model._meta.label_lower)
+            fields = [get_field(IdMapping, name) for name in (*HERE, *COLUMNS)]
+            columns = [*([value] * number for value in here), *fresh]
+            self.background.run(self._writer.make_insert(IdMapping, fields, columns))
 
     def forget(self, model: type[Model], targets: Sequence[Key], *, only_ours: bool = False) -> None:
         """Drop every origin's mappings to these rows of the target, which have just been created. ``only_ours``: ours,
@@ -292,7 +279,7 @@ class MappingStore:
         self._forget_imprints(model, self.get_rows(model, of_all=True), "target_pk", targets)
 
     def _forget_imprints(self, model: type[Model], rows: QuerySet[IdMapping], column: str, keys: Sequence[Key]) -> None:
-        fields = [get_field(IdMapping, name) for name in FIELDS[-2:]]
+        fields = [get_field(IdMapping, name) for name in COLUMNS[-2:]]
         for chunk in iter_chunks(keys, KEYS_PER_QUERY):
             some = rows.filter(match(column, list(map(dump_key, chunk))), target_imprint__isnull=False)
             if ids := list(some.values_list("pk", flat=True)):

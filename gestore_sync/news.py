@@ -11,7 +11,7 @@ from django.db.models import Model
 from gestore_sync.deletionlog import DeletionLog, Row, make_row
 from gestore_sync.dooming import Doomed
 from gestore_sync.fields import now
-from gestore_sync.journal import ADDITION, DELETION, Journal
+from gestore_sync.journal import ADDITION, DELETION, FIELDS, Journal
 from gestore_sync.mappings import MappingStore
 from gestore_sync.models import PENDING
 from gestore_sync.reading import iter_rows
@@ -34,15 +34,18 @@ class News(Journal):
         if not self._is_recording or action == DELETION:
             return
         if model._meta.auto_created:
-            self._rows += self._make_member_news(model, [key for key, _ in keys]) if action == ADDITION else []
+            self._add(self._make_member_news(model, [key for key, _ in keys]) if action == ADDITION else [])
             return
         content_type, date = self._find_content_type(model), now()
         if content_type is not None:
-            self._rows += [(content_type, dump_pk(key), date, action, "{}", None, PENDING) for key, _ in keys]
+            self._add([(content_type, dump_pk(key), date, action, "{}", None, PENDING) for key, _ in keys])
 
     def note_going(self, model: type[Model], keys: Sequence[Key]) -> None:
         if self._is_recording:
-            self._rows += self._log.make_deletions(model, keys)
+            self._add(self._log.make_deletions(model, keys))
+
+    def _add(self, rows: Sequence[Row]) -> None:
+        self._add_columns(*(zip(*rows, strict=True) if rows else [()] * len(FIELDS)))
 
     def _make_member_news(self, through: type[Model], keys: Sequence[Key]) -> list[Row]:
         """The owners of new automatic many-to-many rows have got members."""

@@ -58,6 +58,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("writers.portable", "writers.copytext"),
     ("writers.*",),
     ("writers",),
+    ("filing",),  # mappings as they are written
     ("mappings",),
     ("runs", "journal", "columns", "recognition"),  # …; rows that are as they were left
     ("memberintakes",),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,11 +19,14 @@ from gestore_sync.background import Background
 from gestore_sync.constraints import find_checkable
 from gestore_sync.exceptions import WriteFailed
 from gestore_sync.links import LinkGraph
-from gestore_sync.models import IdMapping
+from gestore_sync.models import M2M_CHANGE, PENDING, ChangeLog, IdMapping
+from gestore_sync.writers import get_writer
+from tests.carrying import carried
 from tests.conftest import Pair
 from tests.kinds.making import make
 from tests.kinds.models import Node
-from tests.policies.models import Article, Depot, Parcel, Scan
+from tests.kinds.pushing import rows
+from tests.policies.models import Article, Brand, Colour, Depot, Parcel, Scan
 from tests.policies.watching import Watch, execute, paired, refuse_text
 
 pair = paired("sqlite-postgresql", "postgresql-postgresql")
@@ -140,8 +145,8 @@ def test_a_key_that_is_used_again_is_no_longer_that_of_another_object(watch: Wat
     depot = make_depot(watch.source)
     watch.push(depot)
     gone = watch.on_target(Article).get(code="C6").pk
-    for rows in (watch.on_target(Article), watch.on_source(Article)):
-        rows.filter(code="C6")._raw_delete(rows.db)
+    for everything in (watch.on_target(Article), watch.on_source(Article)):
+        everything.filter(code="C6")._raw_delete(everything.db)
     execute(watch.target, f"SELECT setval(pg_get_serial_sequence('policies_article', 'id'), {gone}, false)")
     new = make(Article, watch.source, depot=depot, code="new")
 
@@ -172,6 +177,40 @@ def test_in_the_background_an_alias_is_the_connection_of_the_run(watch: Watch) -
         found = background.start(lambda: connections[using]).result()
 
     assert found is connections[using]
+
+
+def test_statements_of_the_caller_wait_for_the_second_thread(watch: Watch) -> None:
+    fields: list[Any] = [Brand._meta.get_field(name) for name in ("name", "motto")]
+    writer = get_writer(watch.target)
+    brands = watch.on_target(Brand).filter(name="late")
+
+    def write(motto: str) -> None:
+        time.sleep(0.2)
+        writer.insert(Brand, fields, [("late", motto)])
+
+    with Background(watch.target) as background:
+        background.run(lambda: write("a"))
+        background.start(lambda: write("b"))
+        found = brands.count()
+
+    assert found == 2
+    assert background._wait not in connections[watch.target].execute_wrappers
+
+
+def test_members_that_an_import_brings_are_news_of_the_target(pair: Pair, tmp_path: Path, settings: Any) -> None:
+    depots = [make(Depot, pair.source) for _ in range(3)]
+    colours = [make(Colour, pair.source) for _ in range(5)]
+    for depot in depots:
+        depot.colours.set(colours)
+
+    settings.SYNCHRO_MODELS = ("policies",)
+    with carried(pair, tmp_path) as courier:
+        courier.take(courier.export(*depots))
+
+    news = rows(ChangeLog, pair.target).filter(action=M2M_CHANGE, state=PENDING)
+    owners = set(map(str, rows(Depot, pair.target).values_list("pk", flat=True)))
+    assert len(owners) == 3
+    assert {entry.object_id for entry in news} == owners
 
 
 # Links

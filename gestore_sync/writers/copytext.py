@@ -38,13 +38,18 @@ FORMATS: dict[type, Callable[[Any], str]] = {
 
 def format_rows(rows: Iterable[Sequence[Any]]) -> bytes | None:
     """The rows as lines; None where one of the columns holds values of a type, or of several, that are not known."""
-    columns = []
-    for column in zip(*rows, strict=True):
-        formatted = format_column(column)
-        if formatted is None:
+    return format_columns(zip(*rows, strict=True))
+
+
+def format_columns(columns: Iterable[Sequence[Any]]) -> bytes | None:
+    """The same of rows that are given column by column."""
+    formatted = []
+    for column in columns:
+        texts = format_column(column)
+        if texts is None:
             return None
-        columns.append(formatted)
-    return "\n".join([*map("\t".join, zip(*columns, strict=True)), ""]).encode() if columns else None
+        formatted.append(texts)
+    return "\n".join([*map("\t".join, zip(*formatted, strict=True)), ""]).encode() if formatted else None
 
 
 def format_column(values: Sequence[Any]) -> Sequence[str] | None:

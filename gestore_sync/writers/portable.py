@@ -100,26 +100,31 @@ class Writer:
 
     def prepare(self, fields: Sequence[Field[Any, Any]], rows: Iterable[Row]) -> Iterable[Row]:
         """The rows as the driver takes them."""
-        preparers = [
-            (number, self.get_preparer(field)) for number, field in enumerate(fields) if not self.takes_plainly(field)
-        ]
-        if not preparers:
+        if all(map(self.takes_plainly, fields)):
             return rows
-        columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
-        for number, preparer in preparers if columns else ():
-            columns[number] = map_column(preparer, columns[number])
-        return zip(*columns, strict=True)
+        columns = list(zip(*rows, strict=True))
+        return zip(*self.prepare_columns(fields, columns), strict=True) if columns else []
+
+    def prepare_columns(
+        self, fields: Sequence[Field[Any, Any]], columns: Sequence[Sequence[Any]]
+    ) -> list[Sequence[Any]]:
+        """The columns of rows as the driver takes them."""
+        return [
+            values if self.takes_plainly(field) else map_column(self.get_preparer(field), values)
+            for field, values in zip(fields, columns, strict=True)
+        ]
 
     def insert(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]) -> None:
         """Insert rows that hold a value for each of ``fields``."""
         self._insert_prepared(model, fields, list(self.prepare(fields, rows)))
 
     def make_insert(
-        self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]
+        self, model: type[Model], fields: Sequence[Field[Any, Any]], columns: Sequence[Sequence[Any]]
     ) -> Callable[[], None]:
-        """The same as a job, for which fields are asked for nothing more: another thread may do it."""
-        prepared = list(self.prepare(fields, rows))
-        return lambda: self._insert_prepared(model, fields, prepared)
+        """The same as a job, for which fields are asked for nothing more: another thread may do it. ``columns``: the
+        values of each of ``fields``, of at least one row."""
+        prepared = self.prepare_columns(fields, columns)
+        return lambda: self._insert_prepared(model, fields, list(zip(*prepared, strict=True)))
 
     def _insert_prepared(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]) -> None:
         quote = self.connection.ops.quote_name

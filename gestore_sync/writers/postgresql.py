@@ -16,7 +16,7 @@ from gestore_sync.muting import mute
 from gestore_sync.reading import get_queryset
 from gestore_sync.refs import Key
 from gestore_sync.triggers import has_triggers
-from gestore_sync.writers.copytext import format_rows
+from gestore_sync.writers.copytext import format_columns, format_rows
 from gestore_sync.writers.portable import Row, Writer
 
 STAGE = "gestore_sync_stage"
@@ -139,18 +139,19 @@ class PostgreSQLWriter(Writer):
                 super().insert(model, fields, rows)
 
     def make_insert(
-        self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]
+        self, model: type[Model], fields: Sequence[Field[Any, Any]], columns: Sequence[Sequence[Any]]
     ) -> Callable[[], None]:
-        prepared = list(self.prepare(fields, rows))
-        lines = format_rows(prepared) if prepared else None
+        prepared = self.prepare_columns(fields, columns)
+        lines = format_columns(prepared)
 
         def insert() -> None:
             with self._muted():
                 if self.takes_copy(model):
                     table = self.connection.ops.quote_name(model._meta.db_table)
-                    self._copy_parts(table, fields, [(lines, prepared)])
+                    rows = [] if lines is not None else list(zip(*prepared, strict=True))
+                    self._copy_parts(table, fields, [(lines, rows)])
                 else:
-                    self._insert_prepared(model, fields, prepared)
+                    self._insert_prepared(model, fields, list(zip(*prepared, strict=True)))
 
         return insert
 
