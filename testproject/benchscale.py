@@ -3,9 +3,9 @@
 `python -m testproject.benchscale` seeds LOCAL with one organization of about a million objects and REMOTE with another
 one, and measures, each several times: the first push, the second one, `synchronize` after a hundred logged changes, an
 export and its import into an empty database, `deleteobjects`. Beside them stand what a database or Django does with the
-same kind of rows: COPY of the same tables piped from one database into the other; `dumpdata`, `loaddata` and
-`root.delete()` of a smaller organization, whose rates count. Then how the first push grows from a thousand objects on,
-and what it takes among other organizations of the same size.
+same kind of rows: COPY of the same tables piped from one database into the other; a DELETE for each table; `dumpdata`,
+`loaddata` and `root.delete()` of a smaller organization, whose rates count. Then how the first push grows from a
+thousand objects on, and what it takes among other organizations of the same size.
 
 All is printed as tables and drawn as a PNG. Each step runs in a process of its own. Medians are told.
 """
@@ -152,7 +152,7 @@ def measure_pushes(bench: Bench, options: argparse.Namespace, found: Found) -> N
     bench.make(LARGE, learners, remote=learners // 10)
     found.steps |= measure_beside_copy(bench)
     found.steps["100 changes"] = bench.repeat(LARGE, "synchronize", renews=False)[0]
-    found.steps["deleteobjects"] = measure_deletion(bench)
+    found.steps["deleteobjects"], found.steps["DELETE"] = measure_deletion(bench)
     bundle = str(bench.folder / "bundle.tar.zst")
     found.steps["export"] = bench.repeat(LARGE, "export", argument=bundle, renews=False)[0]
     found.steps["import"] = bench.repeat(LARGE, "empty", "import", argument=bundle)[1]
@@ -172,15 +172,19 @@ def measure_beside_copy(bench: Bench) -> dict[str, Measure]:
     return {title: get_median(measures[title]) for title in (FIRST, "second push", "COPY | COPY")}
 
 
-def measure_deletion(bench: Bench) -> Measure:
-    """The root deleted on REMOTE, as it was after the pushes."""
+def measure_deletion(bench: Bench) -> tuple[Measure, Measure]:
+    """The root deleted on REMOTE, as it was after the pushes, and the same rows by statements alone, by turns."""
     copy_database(bench.url, f"{LARGE}_remote", f"{LARGE}_remote_full")
-    measures = []
+    measures: dict[str, list[Measure]] = {"delete": [], "delete_bare": []}
     for _ in range(bench.runs):
-        copy_database(bench.url, f"{LARGE}_remote_full", f"{LARGE}_remote")
-        measures.append(bench.step(LARGE, "delete"))
+        for step, found in measures.items():
+            copy_database(bench.url, f"{LARGE}_remote_full", f"{LARGE}_remote")
+            found.append(bench.step(LARGE, step))
     drop_databases(bench.url, [f"{LARGE}_remote_full"])
-    return get_median(measures)
+    ours, bare = map(get_median, measures.values())
+    if ours.objects != bare.objects:
+        sys.exit(f"deleteobjects deleted {ours.objects:,} rows, the statements {bare.objects:,}.")
+    return ours, bare
 
 
 def measure_small(bench: Bench, options: argparse.Namespace, found: Found) -> None:

@@ -249,6 +249,38 @@ def step_delete(_: str) -> Action:
     return delete
 
 
+def step_delete_bare(_: str) -> Action:
+    """Delete the same rows by statements alone, table by table; what points to others goes before them."""
+    from django.db import transaction
+
+    from gestore_sync.ordering import get_links, sort_models
+    from gestore_sync.reading import get_queryset, match_keys
+    from gestore_sync.refs import iter_chunks
+    from gestore_sync.scope import Role
+    from gestore_sync.starting import prepare_walk
+    from gestore_sync.walker import Walker
+    from testproject.campus.models import Person
+
+    root = get_root(REMOTE)
+    names: dict[str, Any] = {"own": (), "refer": (), "ignore": (), "stop": (), "reach": None}
+    graph, roots, scope = prepare_walk(REMOTE, [root], **names, skipping=False)
+    subgraph = Walker(graph, scope).walk(roots)
+    models = subgraph.get_models()
+    order = sort_models(models, get_links(graph, models), lambda link: int(link.required))
+    keys = {model: sorted(subgraph.iter_keys(model, Role.OWN)) for model in reversed(order)}
+
+    def delete() -> None:
+        number = 0
+        with transaction.atomic(using=REMOTE):
+            Person.objects.using(REMOTE).filter(home_organization=root).update(home_organization=None)
+            for model, own in keys.items():
+                for chunk in iter_chunks(own, 10_000):
+                    number += get_queryset(model, REMOTE).filter(match_keys(model, chunk))._raw_delete(REMOTE)
+        done.append(number)
+
+    return delete
+
+
 def step_saves(path: str) -> Action:
     """Find what logging costs: one save with signals, one bulk_create with triggers, beside the same without."""
     from django.conf import settings
@@ -335,6 +367,7 @@ STEPS: dict[str, Callable[[str], Action]] = {
     "export": step_export,
     "import": step_import,
     "delete": step_delete,
+    "delete_bare": step_delete_bare,
     "dumpdata": counting(step_dumpdata, LOCAL),
     "loaddata": counting(step_loaddata, REMOTE),
     "delete_root": counting(step_delete_root, REMOTE, goes=True),
