@@ -72,14 +72,11 @@ class ReadAhead:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         futures = [reading.raw for reading in self._started]
-        if isinstance(error, (KeyboardInterrupt, SystemExit)) and not all(future.done() for future in futures):
-            self._connection.connection.cancel()  # nobody waits for it any more
-        self._pool.shutdown()
-        self._connection.dec_thread_sharing()
-        for future in futures if isinstance(error, DatabaseError) else ():
-            failed = future.exception()
-            if isinstance(failed, DatabaseError) and failed is not error and not is_aborted(failed):
-                raise failed from error
+        try:
+            shut_down(self._pool, self._connection, futures, error)
+        finally:
+            self._connection.dec_thread_sharing()
+        raise_cause(futures, error)
 
     def __iter__(self) -> Iterator[tuple[list[Key], list[tuple[Any, ...]]]]:
         for batch in chain(self._batches, [None]):
@@ -126,7 +123,29 @@ class Reading(NamedTuple):
     raw: Future[Any]
 
 
-def is_aborted(error: DatabaseError) -> bool:
+def shut_down(
+    pool: ThreadPoolExecutor, connection: Any, futures: Sequence[Future[Any]], error: BaseException | None
+) -> None:
+    """End a second thread. Where the caller was interrupted, nobody waits for its statement any more."""
+    if isinstance(error, (KeyboardInterrupt, SystemExit)) and not all(future.done() for future in futures):
+        connection.connection.cancel()
+    pool.shutdown(cancel_futures=error is not None)
+
+
+def raise_cause(futures: Sequence[Future[Any]], error: BaseException | None) -> None:
+    """Where the caller ends with an error of the database, raise that of the second thread from which it follows."""
+    for future in futures if isinstance(error, DatabaseError) else ():
+        failed = None if future.cancelled() else future.exception()
+        if failed is not None and failed is not error and not is_aborted(failed):
+            raise failed from error
+
+
+def is_over(future: Future[Any]) -> bool:
+    """Whether a job has ended well."""
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
+def is_aborted(error: BaseException) -> bool:
     """Whether the database says only that another statement of the transaction has failed."""
     return getattr(error.__cause__, "sqlstate", None) == "25P02"
 
@@ -148,12 +167,11 @@ class Background:
             self._connection = connection
         self._pool: ThreadPoolExecutor | None = None
         self._jobs: list[Future[None]] = []
-        self._last: Future[Any] | None = None
+        self._futures: list[Future[Any]] = []
         self._thread = 0
 
     def __enter__(self) -> Background:
         if self._connection is not None:
-            self._last = None
             self._pool = ThreadPoolExecutor(1, "gestore_sync", self._lend)
             self._connection.inc_thread_sharing()
             self._connection.execute_wrappers.append(self._wait)
@@ -165,8 +183,8 @@ class Background:
 
     def _wait(self, execute: Callable[..., Any], *arguments: Any) -> Any:
         """Let a statement of the first thread wait for the jobs, as one connection carries out one at a time."""
-        if self._last is not None and get_ident() != self._thread:
-            wait([self._last])
+        if self._futures and get_ident() != self._thread:
+            wait(self._futures[-1:])
         return execute(*arguments)
 
     def __exit__(
@@ -174,17 +192,17 @@ class Background:
     ) -> None:
         if self._pool is None:
             return
-        self._pool.shutdown(cancel_futures=kind is not None)
-        self._connection.execute_wrappers.remove(self._wait)
-        self._connection.dec_thread_sharing()
-        self._pool = None
+        pool, self._pool = self._pool, None
+        futures, self._futures = self._futures, []
+        try:
+            shut_down(pool, self._connection, futures, error)
+        finally:
+            self._connection.execute_wrappers.remove(self._wait)
+            self._connection.dec_thread_sharing()
         if kind is None:
             self.join()
-            return
-        jobs, self._jobs = self._jobs, []
-        failed = next((job.exception() for job in jobs if not job.cancelled() and job.exception()), None)
-        if failed is not None and failed is not error and isinstance(error, DatabaseError):
-            raise failed from error
+        self._jobs.clear()
+        raise_cause(futures, error)
 
     @property
     def is_on(self) -> bool:
@@ -201,7 +219,8 @@ class Background:
     def start(self, job: Callable[[], T]) -> Future[T]:
         """Run a job while the caller goes on, who asks for what it gives, and for its error."""
         assert self._pool is not None
-        started = self._last = self._pool.submit(copy_context().run, job)
+        started = self._pool.submit(copy_context().run, job)
+        self._futures = [*(future for future in self._futures if not is_over(future)), started]
         return started
 
     def join(self) -> None:

@@ -20,11 +20,12 @@ IMMEDIATE_SQL = """
 """
 
 CHECKABLE_SQL = """
-    SELECT con.conrelid::regclass::text, att.attname, quote_ident(space.nspname) || '.' || quote_ident(con.conname)
-    FROM pg_constraint con
+    SELECT tables.number, att.attname, quote_ident(space.nspname) || '.' || quote_ident(con.conname)
+    FROM unnest(%s::text[]) WITH ORDINALITY tables (name, number)
+    JOIN pg_constraint con ON con.conrelid = to_regclass(tables.name)
     JOIN pg_namespace space ON space.oid = con.connamespace
     JOIN pg_attribute att ON att.attrelid = con.conrelid AND att.attnum = con.conkey[1]
-    WHERE con.contype = 'f' AND con.condeferred AND cardinality(con.conkey) = 1
+    WHERE con.contype = 'f' AND con.condeferred AND con.conparentid = 0 AND cardinality(con.conkey) = 1
 """
 
 
@@ -40,16 +41,17 @@ def find_checkable(using: str, order: Sequence[type[Model]], graph: LinkGraph) -
     as rows are written, when models are written in ``order``: what they point to is there by then."""
     if connections[using].vendor != "postgresql":
         return {}
+    quote = connections[using].ops.quote_name
     with connections[using].cursor() as cursor:
-        cursor.execute(CHECKABLE_SQL)
-        names = {(table.split(".")[-1].strip('"'), column): name for table, column, name in cursor.fetchall()}
+        cursor.execute(CHECKABLE_SQL, [[quote(model._meta.db_table) for model in order]])
+        names = {(number, column): name for number, column, name in cursor.fetchall()}
     place: dict[type[Model] | None, int] = {model: number for number, model in enumerate(order)}
     return {
         model: [
             names[at]
             for link in graph.forward[model]
             if link.kind == FOREIGN and link.constrained and place.get(link.target, -1) < number
-            if (at := (get_table(model), link.field.column)) in names
+            if (at := (number + 1, link.field.column)) in names
         ]
         for number, model in enumerate(order)
     }

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from django.db import DatabaseError, IntegrityError, connections, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
 from django.db.models import Field, Model
 
 from gestore_sync.background import Background
@@ -78,8 +78,9 @@ class Creator:
         self._sent: tuple[Batch, Future[Created | None]] | None = None
 
     def prepare(self, models: Sequence[type[Model]], graph: LinkGraph, journal: Journal) -> None:
-        """Learn of the target what cannot be asked while it is busy. ``models``: in the order of their rows."""
+        """Begin a transaction. ``models``: in the order of their rows."""
         self._journal = journal
+        self._sent = None
         self._unchecked.clear()
         self._checkable = find_checkable(self.target, models, graph)
         for model in models:
@@ -88,9 +89,13 @@ class Creator:
     def is_beside(self, layout: Layout) -> bool:
         """Whether rows of a model are sent beside: all that they hold is known without the target, and all that must
         be known of their id mappings is there."""
-        is_plain = layout.adapter is None and not layout.skipped
+        is_plain = layout.adapter is None and not layout.skipped and self._has_plain_key(layout.model)
         is_possible = self._background.is_on and self._store.is_only_one
         return is_possible and is_plain and self._rows.is_silent(layout.model)
+
+    def _has_plain_key(self, model: type[Model]) -> bool:
+        """Whether nothing is asked of the fields of the primary key when rows are looked for by it."""
+        return all(map(self._writer.takes_plainly, self._writer.get_key_fields(model)))
 
     def create(self, batch: Batch) -> None:
         """Insert rows. A row that is refused may be told by the next call only."""
@@ -171,7 +176,9 @@ class Creator:
             with transaction.atomic(using=self.target), connections[self.target].cursor() as cursor:
                 cursor.execute(f"SET CONSTRAINTS {names} IMMEDIATE")
                 cursor.execute(f"SET CONSTRAINTS {names} DEFERRED")
-        except IntegrityError:
+        except (OperationalError, InterfaceError):
+            raise
+        except DatabaseError:
             self._checkable = {}
 
     def _note(self, batch: Batch, created: Created) -> None:

@@ -93,7 +93,6 @@ class Executor:
     def _make_journal(self) -> Journal:
         journal = self.planner.make_journal()
         journal.background = self.background
-        self.creator.prepare(self.plan.models, self.graph, journal)
         return journal
 
     def apply(self, uuid: UUID | None = None, entries: Sequence[list[int]] | None = None) -> None:
@@ -105,6 +104,7 @@ class Executor:
         self.uuid = uuid or uuid4()
         defer_constraints(self.target)
         self.store.origin = get_origin(self.store.place, self.store.uuid)
+        self.creator.prepare(self.plan.models, self.graph, self.journal)
         for model in self.plan.models:
             self.trees.place(model, reserve_keys(self.planner, model, self.writer))
         for model, keys in self.plan.places.items():

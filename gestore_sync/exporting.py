@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from io import BytesIO
 from typing import Any
 
@@ -131,8 +132,9 @@ def add_records(parts: Parts, subgraph: Subgraph, form: str, progress: Progress)
         if not keys or (is_document(form) and model in listed and model._meta.auto_created):
             continue
         writer = RecordWriter(subgraph, model, indented=is_document(form), with_members=is_document(form))
-        texts = advance_each(writer.iter_texts(keys), progress)
-        parts.add_records(model, texts, separator=SEPARATOR if is_document(form) else "\n")
+        with closing(writer.iter_texts(keys)) as texts:
+            separator = SEPARATOR if is_document(form) else "\n"
+            parts.add_records(model, advance_each(texts, progress), separator=separator)
         written.append(model)
     return written
 

@@ -170,6 +170,7 @@ class PartExecutor(Executor):
         started = timezone.now()
         defer_constraints(self.target)
         self.journal = self._make_journal()
+        self.creator.prepare(self.plan.models, self.graph, self.journal)
         self._deferral = Deferral(self.plan.deferred)
         with self.background:
             for operation in part:

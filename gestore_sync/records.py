@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from json.encoder import encode_basestring
 from string import Formatter
 from typing import Any, NamedTuple
@@ -77,7 +77,7 @@ class RecordWriter:
         names += [membership.name.rpartition(".")[2] for membership in self.memberships]
         self._template = make_template(names, model._meta.label_lower, indented=indented)
 
-    def iter_texts(self, keys: Sequence[Key]) -> Iterator[str]:
+    def iter_texts(self, keys: Sequence[Key]) -> Generator[str]:
         """The records of the objects with these keys, in this order; those without a row are left out.
 
         ``keys`` are sorted.
@@ -97,7 +97,7 @@ class RecordWriter:
 
         return find_rendered(self.model, self.subgraph.source, self.fields, lambda: list(make_parts()))
 
-    def _iter_rendered(self, keys: Sequence[Key], rendered: RawSQL) -> Iterator[str]:
+    def _iter_rendered(self, keys: Sequence[Key], rendered: RawSQL) -> Generator[str]:
         def render(rows: QuerySet[Any]) -> QuerySet[Any]:
             made: QuerySet[Any] = rows.annotate(gestore_sync_record=rendered).order_by("pk")
             return made
@@ -107,7 +107,7 @@ class RecordWriter:
             for _, rows in stream:
                 yield from (text for _, text in rows)
 
-    def _iter_made(self, keys: Sequence[Key]) -> Iterator[str]:
+    def _iter_made(self, keys: Sequence[Key]) -> Generator[str]:
         paths = [get_path(field) for field in self.fields]
         using = self.subgraph.source
         for chunk in iter_chunks(keys, BATCH_SIZE):

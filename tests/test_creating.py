@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
 import time
 from collections.abc import Iterator
@@ -9,25 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import DatabaseError, OperationalError, connections, transaction
 from django.db.models.signals import post_save
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
+from psycopg.errors import SerializationFailure
 
-from gestore_sync import creating
+from gestore_sync import api, creating, records
 from gestore_sync.background import Background
+from gestore_sync.bundles import parts
 from gestore_sync.constraints import find_checkable
-from gestore_sync.exceptions import WriteFailed
+from gestore_sync.exceptions import GestoreSyncError, WriteFailed
+from gestore_sync.journal import Journal
 from gestore_sync.links import LinkGraph
 from gestore_sync.models import M2M_CHANGE, PENDING, ChangeLog, IdMapping
-from gestore_sync.writers import get_writer
+from gestore_sync.writers import get_writer, postgresql
 from tests.carrying import carried
 from tests.conftest import Pair
 from tests.kinds.making import make
-from tests.kinds.models import Node
+from tests.kinds.models import Node, Page
 from tests.kinds.pushing import rows
 from tests.policies.models import Article, Brand, Colour, Depot, Parcel, Scan
-from tests.policies.watching import Watch, execute, paired, refuse_text
+from tests.policies.watching import Watch, execute, paired, pairings, refuse_text, watched
 
 pair = paired("sqlite-postgresql", "postgresql-postgresql")
 
@@ -37,6 +41,12 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(creating, "CHECKED_AT_ONCE", 1)
     with override_settings(GESTORE_SYNC={"BATCH_SIZE": 2}):
         yield
+
+
+@pytest.fixture(params=pairings("sqlite-postgresql", "postgresql-postgresql", live=True))
+def live(request: pytest.FixtureRequest) -> Iterator[Watch]:
+    with watched(request.param) as watch:
+        yield watch
 
 
 @pytest.fixture
@@ -299,3 +309,198 @@ def test_links_to_the_parent_in_the_same_batch_and_beyond_are_checked(watch: Wat
 
     assert any("policies_scan_parcel_id" in text for text in get_checks(queries))
     assert watch.on_target(Scan).filter(parcel__depot__name=depot.name).count() == 9
+
+
+OTHERS = """
+    CREATE SCHEMA other;
+    CREATE TABLE other.policies_depot (id bigint PRIMARY KEY);
+    CREATE TABLE other.policies_article (
+        id bigint PRIMARY KEY, depot_id bigint REFERENCES other.policies_depot DEFERRABLE INITIALLY DEFERRED
+    );
+"""
+"""Tables of the same names, as those of another tenant."""
+
+PARTITIONED = """
+    ALTER TABLE policies_article DROP CONSTRAINT {constraint};
+    ALTER TABLE policies_depot RENAME TO policies_depots;
+    CREATE TABLE policies_depot (LIKE policies_depots, PRIMARY KEY (id)) PARTITION BY RANGE (id);
+    CREATE TABLE policies_depot_all PARTITION OF policies_depot DEFAULT;
+    ALTER TABLE policies_article ADD CONSTRAINT to_depot FOREIGN KEY (depot_id) REFERENCES policies_depot (id)
+    DEFERRABLE INITIALLY DEFERRED;
+"""
+"""A foreign key has another one for each partition of the table that it leads to."""
+
+
+def find_article_checks(watch: Watch) -> list[str]:
+    """Return the names of the constraints of articles that are checked early."""
+    return list(find_checkable(watch.target, [Depot, Article], LinkGraph(watch.source))[Article])
+
+
+def test_constraints_of_a_table_of_the_same_name_elsewhere_are_not_asked_for(watch: Watch) -> None:
+    before = find_article_checks(watch)
+
+    execute(watch.target, OTHERS)
+
+    assert find_article_checks(watch) == before
+    assert len(before) == 1
+    assert before[0].startswith("public.")
+
+
+def test_the_constraint_itself_is_checked_where_partitions_have_others(watch: Watch) -> None:
+    (name,) = find_article_checks(watch)
+
+    execute(watch.target, PARTITIONED.format(constraint=name.removeprefix("public.")))
+
+    assert find_article_checks(watch) == ["public.to_depot"]
+
+
+def test_who_may_not_check_constraints_early_pushes_all_the_same(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    depot = make_depot(watch.source)
+    monkeypatch.setattr(creating, "find_checkable", lambda *_: {Article: ["nowhere.to_be_seen"]})
+
+    watch.push(depot)
+
+    assert watch.on_target(Article).count() == 7
+
+
+# Errors, and who breaks off
+
+
+def break_off(watch: Watch, error: BaseException, *jobs: Any) -> Background:
+    """Raise an error while jobs are under way."""
+    background = Background(watch.target)
+
+    def run() -> None:
+        with background:
+            for job in jobs:
+                background.start(job)
+            time.sleep(0.3)
+            raise error
+
+    with pytest.raises(type(error)):
+        run()
+    return background
+
+
+def is_as_before(watch: Watch, background: Background) -> bool:
+    """Whether the connection belongs to one thread again, and nobody waits."""
+    connection = connections[watch.target]
+    return not connection.allow_thread_sharing and background._wait not in connection.execute_wrappers
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)])
+def test_who_breaks_off_does_not_wait_for_the_second_thread(watch: Watch, error: BaseException) -> None:
+    begun = time.monotonic()
+
+    def sleep() -> None:
+        with transaction.atomic(using=watch.target):
+            execute(watch.target, "SELECT pg_sleep(30)")
+
+    background = break_off(watch, error, sleep)
+
+    assert time.monotonic() - begun < 15
+    assert is_as_before(watch, background)
+    assert watch.on_target(Article).count() == 0
+
+
+def test_who_breaks_off_twice_leaves_the_connection_as_it_was(watch: Watch) -> None:
+    def wait_and_break_off() -> None:
+        time.sleep(1)
+        _thread.interrupt_main()
+        time.sleep(1)
+
+    background = break_off(watch, KeyboardInterrupt(), wait_and_break_off, lambda: None)
+
+    assert is_as_before(watch, background)
+    time.sleep(1.5)
+    assert watch.on_target(Article).count() == 0
+
+
+def test_the_error_of_the_second_thread_is_told_not_the_one_that_follows_from_it(watch: Watch) -> None:
+    def divide() -> None:
+        execute(watch.target, "SELECT 1 / 0")
+
+    def run() -> None:
+        with transaction.atomic(using=watch.target), Background(watch.target) as background:
+            background.start(divide)
+            watch.on_target(Article).count()
+
+    with pytest.raises(DatabaseError, match="division by zero"):
+        run()
+
+
+def test_a_key_whose_field_looks_around_is_made_by_the_caller_s_thread(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = threading.local()
+    here.prefix = ""
+
+    class Looking(type(Page._meta.pk)):  # type: ignore[misc]
+        def from_db_value(self, value: str, expression: Any, connection: Any) -> str:
+            return str(here.prefix + value)
+
+    page = make(Page, watch.source, path="a")
+    monkeypatch.setattr(Page._meta.pk, "__class__", Looking)
+
+    watch.synchronize(page)
+
+    assert list(watch.on_target(Page).values_list("path", flat=True)) == ["a"]
+
+
+@pytest.mark.parametrize("turn", [1, 2, 3])
+def test_a_part_that_is_repeated_begins_anew(live: Watch, monkeypatch: pytest.MonkeyPatch, turn: int) -> None:
+    depot = make_depot(live.source, 12)
+    note, turns = Journal.note, iter(range(20))
+
+    def break_once(self: Journal, model: Any, keys: Any, action: int) -> None:
+        if model is Article and next(turns) == turn:
+            error = OperationalError("canceling statement due to conflict with recovery")
+            error.__cause__ = SerializationFailure()
+            raise error
+        note(self, model, keys, action)
+
+    monkeypatch.setattr(Journal, "note", break_once)
+
+    live.synchronize(depot, commit_every=6)
+
+    assert live.on_target(Article).count() == 12
+    assert live.on_target(IdMapping).filter(model="policies.article").count() == 12
+    live.push_nothing(depot)
+
+
+def test_an_export_that_fails_leaves_the_connection_as_it_was(
+    watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    depot = make_depot(watch.source, 20)
+    monkeypatch.setattr(records, "BATCH_SIZE", 2)
+    monkeypatch.setattr(parts, "RECORDS_AT_ONCE", 1)
+    write, turns = parts.PartFile.write, iter(range(100))
+
+    def fill(self: parts.PartFile, data: bytes) -> None:
+        if next(turns) == 4:
+            raise OSError("disk full")
+        write(self, data)
+
+    monkeypatch.setattr(parts.PartFile, "write", fill)
+    try:
+        api.export_objects([depot], tmp_path / "a.tar.gz", database=watch.source)
+    except (OSError, GestoreSyncError):
+        is_shared, threads = connections[watch.source].allow_thread_sharing, threading.enumerate()
+
+    assert not is_shared
+    assert not any(thread.name.startswith("gestore_sync") for thread in threads)
+
+
+@pytest.mark.parametrize("ahead", [0, 100, 2**20])
+def test_rows_arrive_whole_however_many_are_made_ready_ahead(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    monkeypatch.setattr(postgresql, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(postgresql, "BYTES_AHEAD", ahead)
+    monkeypatch.setattr(creating, "CHECKED_AT_ONCE", 20_000)
+    depot = make_depot(watch.source, 11)
+
+    with override_settings(GESTORE_SYNC={"BATCH_SIZE": 9}):
+        watch.push(depot)
+
+    assert sorted(watch.on_target(Article).values_list("code", flat=True)) == sorted(f"C{n}" for n in range(11))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from django.conf import settings
@@ -22,6 +22,8 @@ from gestore_sync.writers.portable import Row, Writer
 STAGE = "gestore_sync_stage"
 ROWS_AT_ONCE = 2_000
 """So many rows are made ready while the server stores those before them."""
+BYTES_AHEAD = 4 * 2**20
+"""About so much is made ready for a job; the rest when its turn comes."""
 
 
 class PostgreSQLWriter(Writer):
@@ -141,19 +143,31 @@ class PostgreSQLWriter(Writer):
     def make_insert(
         self, model: type[Model], fields: Sequence[Field[Any, Any]], columns: Sequence[Sequence[Any]]
     ) -> Callable[[], None]:
-        prepared = self.prepare_columns(fields, columns)
-        lines = format_columns(prepared)
+        if not self.takes_copy(model):
+            return super().make_insert(model, fields, columns)
+        table, parts = self.connection.ops.quote_name(model._meta.db_table), self._iter_parts(fields, columns)
+        ready, size = [], 0
+        for lines, rows in parts:
+            ready.append((lines, rows))
+            size += len(lines or ())
+            if size > BYTES_AHEAD:
+                break
 
         def insert() -> None:
             with self._muted():
-                if self.takes_copy(model):
-                    table = self.connection.ops.quote_name(model._meta.db_table)
-                    rows = [] if lines is not None else list(zip(*prepared, strict=True))
-                    self._copy_parts(table, fields, [(lines, rows)])
-                else:
-                    self._insert_prepared(model, fields, list(zip(*prepared, strict=True)))
+                self._copy_parts(table, fields, chain(ready, parts))
 
         return insert
+
+    def _iter_parts(
+        self, fields: Sequence[Field[Any, Any]], columns: Sequence[Sequence[Any]]
+    ) -> Iterator[tuple[bytes | None, Sequence[Row]]]:
+        """Rows, given by the values of each of ``fields``, in parts: as lines, or where these are not known as rows."""
+        prepared = self.prepare_columns(fields, columns)
+        for start in range(0, len(prepared[0]), ROWS_AT_ONCE):
+            some = [values[start : start + ROWS_AT_ONCE] for values in prepared]
+            lines = format_columns(some)
+            yield lines, () if lines is not None else list(zip(*some, strict=True))
 
     def update(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[tuple[Key, Row]]) -> None:
         quote = self.connection.ops.quote_name
