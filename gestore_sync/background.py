@@ -181,11 +181,11 @@ class Background:
         self._thread = get_ident()
         connections[self._using] = self._connection
 
-    def _wait(self, execute: Callable[..., Any], *arguments: Any) -> Any:
+    def _wait(self, carry_out: Callable[..., Any], *arguments: Any) -> Any:
         """Let a statement of the first thread wait for the jobs, as one connection carries out one at a time."""
         if self._futures and get_ident() != self._thread:
             wait(self._futures[-1:])
-        return execute(*arguments)
+        return carry_out(*arguments)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
