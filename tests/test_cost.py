@@ -4,7 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from gestore_sync.reading import match
 from tests.conftest import Pair
 from tests.kinds.making import make
 from tests.policies.models import Article, Brand, Depot, Parcel, Remark, Scan, Shift, Truck, Vehicle, Worker
-from tests.policies.watching import Watch, watched
+from tests.policies.watching import Watch, pairings, watched
 
 FEW, MANY = 15, 1500  # about 100 and 10,000 objects
 ROOT = Path(__file__).resolve().parent.parent
@@ -118,6 +118,40 @@ def test_many_rows_that_the_target_changed_take_as_many_queries_as_few(watch: Wa
         counts[size] = count_queries(watch, depot)
 
     assert counts[3] == counts[300]
+
+
+def count_rows_read(watch: Watch, depot: Depot) -> int:
+    """Change some parcels of the depot, send the change log; return how many rows both databases gave, as PostgreSQL
+    tells."""
+    read = 0
+
+    def count(execute: Callable[..., Any], sql: str, *arguments: Any) -> Any:
+        nonlocal read
+        result = execute(sql, *arguments)
+        read += max(arguments[-1]["cursor"].rowcount, 0) if sql.lstrip().startswith("SELECT") else 0
+        return result
+
+    for parcel in watch.on_source(Parcel).filter(depot=depot).order_by("pk")[:5]:
+        parcel.weight += 1
+        parcel.save()
+    with connections[watch.source].execute_wrapper(count), connections[watch.target].execute_wrapper(count):
+        report = watch.synchronize()
+    assert report.updated == {"policies.Parcel": 5}
+    return read
+
+
+@pytest.mark.parametrize("pair", pairings("postgresql-postgresql"))
+def test_as_many_rows_are_read_for_changes_among_many_objects_as_among_few(watch: Watch, settings: Any) -> None:
+    settings.SYNCHRO_MODELS = ("policies",)
+    depot = make_depot(watch.source, "few", FEW)
+    watch.synchronize(depot)
+    count_rows_read(watch, depot)
+
+    few = count_rows_read(watch, depot)
+    watch.synchronize(make_depot(watch.source, "many", MANY))
+    many = count_rows_read(watch, depot)
+
+    assert 0 < many <= few
 
 
 def test_queries_grow_with_batches(watch: Watch) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import django
@@ -43,7 +44,8 @@ class Killer:
     """Counts the places at which the process may die, and lets it die at one of them.
 
     A place is before and after a COMMIT, and if the process may die ``everywhere``, before and after each statement.
-    Two places with nothing but reading in between are one: what the process leaves behind is the same at both.
+    Two places of a database with nothing but reading in between are one: what the process leaves behind is the same at
+    both. Threads pass by in any order, but always as often.
     """
 
     def __init__(self, at: int | None, places: str) -> None:
@@ -52,24 +54,28 @@ class Killer:
         self.commits: list[int] = []
         self.everywhere = places != "commits"
         self.happen = end_session if places == "sessions" else die
-        self._has_written = True
+        self._written = set(SIDES)
+        self._lock = Lock()
 
     def pass_by(self) -> None:
         """Let it happen, if this is the place."""
-        self.count += 1
-        if self.count == self.at:
+        with self._lock:
+            self.count += 1
+            is_here = self.count == self.at
+        if is_here:
             self.happen()
 
     def watch(self) -> None:
         """Stand beside both databases from now on."""
         for side in SIDES:
             connection: Any = connections[side]
-            connection._commit = self._around(connection._commit)
+            connection._commit = self._around(connection._commit, side)
             if self.everywhere:
                 connection.execute_wrappers.append(self._execute)
         if self.everywhere:
             copy = psycopg.Cursor.copy
             cursor: Any = psycopg.Cursor
+            names = {connections[side].settings_dict["NAME"]: side for side in SIDES}
 
             @contextmanager
             def copy_and_die(*args: Any, **options: Any) -> Iterator[Any]:
@@ -77,23 +83,24 @@ class Killer:
                 with copy(*args, **options) as copying:
                     yield copying
                 self.pass_by()
-                self._has_written = False
+                self._written.discard(names[args[0].connection.info.dbname])
 
             cursor.copy = copy_and_die
 
     def _execute(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
-        if self._has_written:
+        side = context["connection"].alias
+        if side in self._written:
             self.pass_by()
-        self._has_written = not is_read(sql)
+        (self._written.discard if is_read(sql) else self._written.add)(side)
         return execute(sql, params, many, context)
 
-    def _around(self, act: Callable[[], Any]) -> Callable[[], Any]:
+    def _around(self, act: Callable[[], Any], side: str) -> Callable[[], Any]:
         def acting() -> Any:
             self.pass_by()
             result = act()
             self.pass_by()
             self.commits += [self.count - 1, self.count]
-            self._has_written = False
+            self._written.discard(side)
             return result
 
         return acting
