@@ -181,9 +181,6 @@ class Executor:
             if self._deferral.take(layout, key, target, values) or (model, key) in self._cleared:
                 del written[target]
         self._cleared.clear()
-        if not self.creator.is_beside(layout):
-            self.creator.finish()
-            self.background.join()
         fields, rows = get_insert_rows(layout, self.graph, self.trees, targets, translated)
         self.creator.create(Batch(layout, keys, targets, fields, rows, digests, written))
 

@@ -14,9 +14,9 @@ from django.db.models import Model, QuerySet
 from gestore_sync.background import Background
 from gestore_sync.changelog import find_replaced, has_log
 from gestore_sync.exceptions import SchemaMismatch, WrongDatabase
-from gestore_sync.filing import COLUMNS, KEPT, make_columns, part
 from gestore_sync.keysets import make_key_list
 from gestore_sync.keytexts import dump_key, load_key
+from gestore_sync.mappingcolumns import COLUMNS, KEPT, make_columns, split_columns
 from gestore_sync.models import Conflict, IdMapping, Origin, SyncRun
 from gestore_sync.plan import Noted
 from gestore_sync.reading import KEYS_PER_QUERY, get_queryset, match
@@ -240,7 +240,7 @@ class MappingStore:
         self._note_unsettled(model, moved, [known[key].target for key in moved])
         self._recall.forget(model, keys)
         self._written.add(model)
-        fresh, changed = part(rows, known, columns)
+        fresh, changed = split_columns(rows, known, columns)
         if changed:
             kept = [get_field(IdMapping, name) for name in KEPT]
             self.background.run(lambda: self._writer.update(IdMapping, kept, changed))

@@ -58,7 +58,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("writers.portable", "writers.copytext"),
     ("writers.*",),
     ("writers",),
-    ("filing",),  # mappings as they are written
+    ("mappingcolumns",),  # mappings as they are written
     ("mappings",),
     ("runs", "journal", "columns", "recognition"),  # …; rows that are as they were left
     ("memberintakes",),
@@ -118,16 +118,7 @@ WRITING = (
     *("staging", "intakes", "importplans", "media"),  # staged rows; stored files
     *("changelog", "checkpoint", "ledger", "runs", "querysets", "recording", "resetting"),  # our own tables
 )
-USING_WRITERS = (
-    *WRITING,
-    "rows",
-    "keeping",
-    "settling",
-    "deletionlog",
-    "adapters.trees",
-    "reservation",
-    "journal",
-)
+USING_WRITERS = (*WRITING, "rows", "keeping", "settling", "deletionlog", "adapters.trees", "reservation", "journal")
 
 # What commands are made of: whole modules, or single names.
 FRONT_DOOR = ("api", "conf", "exceptions", "management.options", "terminal")

@@ -19,7 +19,7 @@ from gestore_sync.models import IdMapping
 from gestore_sync.reading import get_queryset, make_array, match
 from gestore_sync.repeating import map_column
 from gestore_sync.writers import get_writer
-from gestore_sync.writers.copytext import format_rows
+from gestore_sync.writers.copytext import format_columns
 from tests.kinds.making import make
 from tests.policies.models import Brand, Parcel
 
@@ -106,7 +106,7 @@ def test_equal_numbers_keep_their_digits(table: None) -> None:
 def test_values_of_several_types_are_left_to_the_driver(rows: list[tuple[Any, ...]]) -> None:
     kinds = {type(value) for _, value in rows}
 
-    found = format_rows(rows)
+    found = format_columns(zip(*rows, strict=True))
 
     assert (found is None) == (len(kinds) != 1)
 
@@ -197,7 +197,7 @@ TWINS = [datetime(2026, 10, 25, 2, 30, tzinfo=ROME, fold=fold) for fold in (0, 1
 def test_moments_an_hour_apart_stay_two_where_the_clock_was_set_back() -> None:
     digester = Digester(b"code", lambda value: value)
 
-    formatted = format_rows([(moment,) for moment in TWINS])
+    formatted = format_columns([TWINS])
 
     assert TWINS[0] == TWINS[1]
     assert formatted == "".join(f"{moment}\n" for moment in TWINS).encode()

@@ -36,13 +36,9 @@ FORMATS: dict[type, Callable[[Any], str]] = {
 """By type, what makes the text of a value, as the driver does."""
 
 
-def format_rows(rows: Iterable[Sequence[Any]]) -> bytes | None:
-    """The rows as lines; None where one of the columns holds values of a type, or of several, that are not known."""
-    return format_columns(zip(*rows, strict=True))
-
-
 def format_columns(columns: Iterable[Sequence[Any]]) -> bytes | None:
-    """The same of rows that are given column by column."""
+    """Rows, given column by column, as lines; None where one of the columns holds values of a type, or of several, that
+    are not known."""
     formatted = []
     for column in columns:
         texts = format_column(column)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain
 from typing import Any
 
 from django.conf import settings
@@ -16,7 +16,7 @@ from gestore_sync.muting import mute
 from gestore_sync.reading import get_queryset
 from gestore_sync.refs import Key
 from gestore_sync.triggers import has_triggers
-from gestore_sync.writers.copytext import format_columns, format_rows
+from gestore_sync.writers.copytext import format_columns
 from gestore_sync.writers.portable import Row, Writer
 
 STAGE = "gestore_sync_stage"
@@ -115,9 +115,8 @@ class PostgreSQLWriter(Writer):
         return None if row is None else str(row[0])
 
     def _copy(self, table: str, fields: Sequence[Field[Any, Any]], rows: Any) -> None:
-        prepared = iter(self.prepare(fields, rows))
-        parts = iter(lambda: list(islice(prepared, ROWS_AT_ONCE)), [])
-        self._copy_parts(table, fields, ((format_rows(part), part) for part in parts))
+        columns = list(zip(*rows, strict=True))
+        self._copy_parts(table, fields, self._iter_parts(fields, columns) if columns else ())
 
     def _copy_parts(
         self, table: str, fields: Sequence[Field[Any, Any]], parts: Iterable[tuple[bytes | None, Sequence[Row]]]

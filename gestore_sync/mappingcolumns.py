@@ -53,7 +53,7 @@ def dump_short(model: type[Model], keys: Sequence[Key], others: Sequence[Key]) -
     return texts
 
 
-def part(
+def split_columns(
     rows: Sequence[Noted], known: Mapping[Key, Known], columns: Columns
 ) -> tuple[Columns, list[tuple[int, tuple[Any, ...]]]]:
     """The columns of the mappings that are new, and of the others the keys of our rows with the values of
