@@ -83,8 +83,9 @@ class Creator:
         self._sent = None
         self._unchecked.clear()
         self._checkable = find_checkable(self.target, models, graph)
-        for model in models:
-            self._store.is_blank(model)
+        self._writer.look_at(models)
+        journal.make_ready()
+        self._store.make_ready(models)
 
     def is_beside(self, layout: Layout) -> bool:
         """Whether rows of a model are sent beside: all that they hold is known without the target, and all that must

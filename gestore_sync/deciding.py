@@ -15,7 +15,7 @@ from gestore_sync.mappings import MappingStore
 from gestore_sync.plan import Noted
 from gestore_sync.policies import Policies
 from gestore_sync.recall import Mapping as IdMapping
-from gestore_sync.refs import Key, Ref
+from gestore_sync.refs import NEW, Key, Ref
 from gestore_sync.subgraph import Subgraph
 from gestore_sync.times import Times
 from gestore_sync.translation import Counterparts
@@ -39,6 +39,16 @@ def decide_all(
     for key in times.find_newer(layout.model, doubtful) if doubtful else ():
         found[key] = decide(layout, pairs[key], asked[key], differing[key], made[key], REMOTE)
     return found
+
+
+def is_all_new(
+    subgraph: Subgraph, layout: Layout, rows: Mapping[Key, Any], targets: Mapping[Key, Any], counterparts: Counterparts
+) -> bool:
+    """Whether the rows of all these objects are there, and are to be created with all their links: nothing is left to
+    decide. ``rows`` and ``targets``: by key of the source, rows and keys on the target."""
+    if subgraph.barred or len(rows) < len(targets) or set(targets.values()) != {NEW}:
+        return False
+    return not layout.leads_nowhere(list(rows.values()), counterparts, subgraph.source)
 
 
 def is_noted(mapping: IdMapping | None, target: Key, known: bytes | None, digests: bytes) -> bool:

@@ -55,6 +55,11 @@ class Journal:
             *([value] * number for value in (action, "{}", self._store.uuid, SKIPPED)),
         )
 
+    def make_ready(self) -> None:
+        """Ask now what must be known when entries are written."""
+        if self._watched:
+            self._writer.look_at([ChangeLog])
+
     def _add_columns(self, *columns: Iterable[Any]) -> None:
         """Note entries, given by what they have in :data:`FIELDS`."""
         for noted, values in zip(self._columns, columns, strict=True):

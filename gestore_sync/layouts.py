@@ -186,6 +186,10 @@ class Layout(ColumnValues):
                 values[number] = value
         return translated
 
+    def leads_nowhere(self, rows: Sequence[tuple[Any, ...]], counterparts: Counterparts, source: str) -> bool:
+        """Whether a link in these rows of the source is LOST."""
+        return any(LOST in translator(counterparts, rows, source) for _, translator in self._translators)
+
     @cached_property
     def link_numbers(self) -> tuple[int, ...]:
         """The numbers of the columns that are rewritten for the target."""

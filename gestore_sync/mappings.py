@@ -102,7 +102,7 @@ class MappingStore:
     def get_rows(self, model: type[Model], *, of_all: bool = False) -> QuerySet[IdMapping]:
         """The id mappings of a model where they are kept; ``of_all``: those of every origin."""
         rows = get_queryset(IdMapping, self.place).filter(remote=self.remote, model=model._meta.label_lower)
-        return rows.filter(origin__in=self._origins) if of_all else rows.filter(origin=self.origin)
+        return rows if of_all else rows.filter(origin=self.origin)
 
     @property
     def is_only_one(self) -> bool:
@@ -129,11 +129,11 @@ class MappingStore:
             self._blank[model] = is_alone and not self.get_rows(model, of_all=True).exists()
         return self._blank[model]
 
-    @cached_property
-    def _origins(self) -> list[int]:
-        """All origins that the place knows. Queries name them because the indexes begin with the origin."""
-        known = set(get_queryset(Origin, self.place).values_list("pk", flat=True))
-        return sorted(known if self.origin is None else known | {self.origin})
+    def make_ready(self, models: Iterable[type[Model]]) -> None:
+        """Ask now what must be known when mappings of objects of these models are written."""
+        self._writer.look_at([IdMapping])
+        for model in models:
+            self.is_blank(model)
 
     def _find(self, model: type[Model], keys: Sequence[Key]) -> dict[Key, Mapping]:
         by_text = {dump_key(key): key for key in keys}
@@ -181,6 +181,7 @@ class MappingStore:
     def _find_kept(self) -> Any:
         """The mappings that were kept at the source while the target had no tables of ours, if there are any."""
         rows = get_queryset(IdMapping, self.source).filter(origin__uuid=self.uuid, remote=self.target)
+        rows = rows.exclude(remote="")  # as the index says it
         return rows if self.in_target and rows.exists() else None
 
     def find_sources(self, model: type[Model], targets: Iterable[Key]) -> dict[Key, list[Sent]]:
@@ -224,11 +225,8 @@ class MappingStore:
         by_text = {dump_key(key): key for key in targets}
         if not self.in_target or not by_text:
             return set()
-        others = get_queryset(IdMapping, self.place).filter(
-            match("target_pk", by_text),
-            origin__in=[origin for origin in self._origins if origin != self.origin],
-            model=model._meta.label_lower,
-        )
+        rows = get_queryset(IdMapping, self.place).filter(match("target_pk", by_text), model=model._meta.label_lower)
+        others = rows.exclude(origin=self.origin)
         return {by_text[text] for text in others.values_list("target_pk", flat=True) if text in by_text}
 
     def save(self, model: type[Model], rows: Sequence[Noted], known: AnyMapping[Key, Mapping] | None = None) -> None:

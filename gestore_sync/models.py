@@ -114,6 +114,9 @@ class IdMapping(ObjectOfOrigin):
     :mod:`gestore_sync.digests`. ``serial``: of two mappings of one pair of rows, one for each direction, the greater
     one was written later (a Lamport clock). ``source_imprint`` and ``target_imprint``: what stands for the whole rows
     as they were then, see :mod:`gestore_sync.imprints`; empty where they are to be compared.
+
+    Each row that is pushed goes into these indexes. They begin with what tells rows apart, which a database compares
+    fastest, or are short; few rows are in the one that is for what is kept at the source.
     """
 
     created = models.BooleanField(_("created by a run"), default=False)
@@ -126,9 +129,12 @@ class IdMapping(ObjectOfOrigin):
         verbose_name = _("id mapping")
         verbose_name_plural = _("id mappings")
         constraints = [
-            models.UniqueConstraint(fields=["origin", "remote", "model", "source_pk"], name="gestore_sync_source_pk")
+            models.UniqueConstraint(fields=["source_pk", "model", "origin", "remote"], name="gestore_sync_source_pk")
         ]
-        indexes = [models.Index(fields=["origin", "remote", "model", "target_pk"], name="gestore_sync_target_pk")]
+        indexes = [
+            models.Index(fields=["model", "target_pk"], name="gestore_sync_target_pk"),
+            models.Index(fields=["origin"], condition=~models.Q(remote=""), name="gestore_sync_kept_apart"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.model} {self.source_pk} → {self.target_pk}"

@@ -74,6 +74,13 @@ def describe_changes(
     return fields, f"{ref} and {other} of the target are the same object with other content."
 
 
+def describe_missing(subgraph: Subgraph, ref: Ref) -> str:
+    """That an object is not there, to which others lead."""
+    path = subgraph.get_path(ref)
+    by = f" {path[1][0]} points to it by {path[0][1]}." if len(path) > 1 else ""
+    return f"{ref} does not exist at the source.{by} Mend the link there and run again."
+
+
 class Conflicts:
     """The conflicts of one plan about objects of the source; the first ones get the natural keys of these."""
 

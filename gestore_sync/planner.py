@@ -14,7 +14,7 @@ from gestore_sync.circles import find_circles
 from gestore_sync.clashes import Clashes
 from gestore_sync.comparison import Decision, Pair, mirror_digests
 from gestore_sync.constraints import find_deferred
-from gestore_sync.deciding import decide_all, drop_known, find_barred, find_fresh, is_noted
+from gestore_sync.deciding import decide_all, drop_known, find_barred, find_fresh, is_all_new, is_noted
 from gestore_sync.journal import Journal
 from gestore_sync.keeping import plan_kept
 from gestore_sync.keysets import make_key_list
@@ -23,7 +23,7 @@ from gestore_sync.linkedvalues import iter_linked_values
 from gestore_sync.locators import describe_matched
 from gestore_sync.lookup import Lookup
 from gestore_sync.mappings import MappingStore
-from gestore_sync.narration import Conflicts, describe_changes, fill_report
+from gestore_sync.narration import Conflicts, describe_changes, describe_missing, fill_report
 from gestore_sync.needs import REFERRED, spread_needs
 from gestore_sync.ordering import get_identity_links, get_links, sort_models
 from gestore_sync.places import find_moved_nodes
@@ -188,6 +188,9 @@ class Planner:
     def _plan_batch(self, layout: Layout, keys: list[Key], rows: dict[Key, Any], *, has_imprints: bool) -> None:
         model = layout.model
         targets = dict(zip(keys, self.counterparts.get_all(model, keys), strict=True))
+        if is_all_new(self.subgraph, layout, rows, targets, self.counterparts):
+            self._add_creates(layout, [rows[key] for key in keys])
+            return
         existing = [target for target in targets.values() if target is not NEW]
         self._cleared = set()
         found = layout.read(self.target, existing, extras=False, imprints=has_imprints) if existing else ()
@@ -201,7 +204,7 @@ class Planner:
         for key in keys:
             row, target = rows.get(key), targets[key]
             if row is None:
-                self._add_missing(Ref(model, key))
+                self._conflicts.add(Ref(model, key), describe_missing(self.subgraph, Ref(model, key)))
                 continue
             mine = translated[key]
             if may_be_lost:
@@ -232,22 +235,20 @@ class Planner:
                 updates.append(Change(row, target, decision.write, decision.digests, created, imprints and imprints[1]))
             elif key in kept or not is_noted(mapping, target, digests, decision.digests):
                 notes.append(Noted(key, target, created, decision.digests, imprints))
-        self.plan.report.created[model._meta.label] += len(creates)
-        if creates:
-            self.plan.creates.add(Create(model._meta.label, creates))
         if updates:
             self.plan.changes.add(Update(model._meta.label, updates))
         self._add_notes(model, notes)
-        self.clashes.check(model, [row[0] for row in creates], updates)
+        self._add_creates(layout, creates, updates)
+
+    def _add_creates(self, layout: Layout, rows: list[Any], updates: Sequence[Change] = ()) -> None:
+        self.plan.report.created[layout.model._meta.label] += len(rows)
+        if rows:
+            self.plan.creates.add(Create(layout.model._meta.label, rows))
+        self.clashes.check(layout.model, [row[0] for row in rows], updates)
 
     def _add_notes(self, model: type[Model], notes: list[Noted]) -> None:
         if notes := drop_known(self.store, model, notes):
             self.plan.changes.add(Note(model._meta.label, notes))
-
-    def _add_missing(self, ref: Ref) -> None:
-        path = self.subgraph.get_path(ref)
-        by = f" {path[1][0]} points to it by {path[0][1]}." if len(path) > 1 else ""
-        self._conflicts.add(ref, f"{ref} does not exist at the source.{by} Mend the link there and run again.")
 
     def _settle_lost(self, layout: Layout, row: tuple[Any, ...], values: list[Any]) -> None:
         """In the values for the target an optional link to what has no counterpart becomes null; a required one is a

@@ -6,9 +6,21 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from django.db import connections
-from django.db.models import CharField, CompositePrimaryKey, F, IntegerField, Lookup, Model, Q, QuerySet, TextField
+from django.db.models import (
+    CharField,
+    CompositePrimaryKey,
+    F,
+    IntegerField,
+    Lookup,
+    Model,
+    Q,
+    QuerySet,
+    TextField,
+    UUIDField,
+)
 from django.db.models.query import ValuesListIterable
 
 from gestore_sync.exceptions import UnreadableValue
@@ -58,6 +70,8 @@ class AnyOf(Lookup):
         lhs, params = compiler.compile(self.lhs)
         if self._is_all_integers():
             return self._match_numbers(lhs, params)
+        if type(self.lhs.output_field) is UUIDField and set(map(type, self.rhs)) == {UUID}:
+            return f"{lhs} = ANY(%s::uuid[])", [*params, f"{{{','.join([value.hex for value in self.rhs])}}}"]
         values = self._get_values(connection)
         return f"{lhs} = ANY(%s)", [*params, make_array(values) if set(map(type, values)) == {str} else values]
 

@@ -19,7 +19,7 @@ from gestore_sync.naming import find_ref
 from gestore_sync.progress import Progress
 from gestore_sync.refs import Ref
 from gestore_sync.scope import Scope, make_scope
-from gestore_sync.tuning import collecting_rarely
+from gestore_sync.tuning import tuned
 from gestore_sync.watching import get_watched
 
 Objects = Iterable[Model | str] | Model | str | None
@@ -39,7 +39,7 @@ def get_database(alias: str | None) -> str:
 def explained(source: str, target: str, progress: Progress) -> Iterator[None]:
     """Errors of databases become ours; the progress bars end."""
     try:
-        with collecting_rarely():
+        with tuned():
             yield
     except (DatabaseError, InterfaceError) as error:
         raise explain(error, source, target) from error

@@ -4,12 +4,13 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
-from typing import Any
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import DatabaseError, IntegrityError, connections, models, transaction
+from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,11 +18,16 @@ from gestore_sync.background import Background
 from gestore_sync.digests import Digester
 from gestore_sync.models import IdMapping
 from gestore_sync.reading import get_queryset, make_array, match
+from gestore_sync.refs import get_field
 from gestore_sync.repeating import map_column
 from gestore_sync.writers import get_writer
 from gestore_sync.writers.copytext import format_columns
 from tests.kinds.making import make
-from tests.policies.models import Brand, Parcel
+from tests.logged.models import Ticket
+from tests.policies.models import Brand, Depot, Parcel
+
+if TYPE_CHECKING:
+    from gestore_sync.writers.postgresql import PostgreSQLWriter
 
 THERE = "pg_remote"
 
@@ -185,6 +191,48 @@ def test_rows_of_many_keys_are_found_by_one_parameter() -> None:
     rows = get_queryset(Parcel, THERE).filter(match("number", [parcel.number for parcel in parcels]))
 
     assert set(rows.values_list("pk", flat=True)) == {parcel.pk for parcel in parcels}
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_rows_are_found_by_uuids(number: int) -> None:
+    tickets = [make(Ticket, THERE) for _ in range(3)]
+
+    rows = get_queryset(Ticket, THERE).filter(match("pk", [*(ticket.pk for ticket in tickets[:number]), uuid4()]))
+
+    assert set(rows.values_list("pk", flat=True)) == {ticket.pk for ticket in tickets[:number]}
+
+
+# Tables that COPY cannot write
+
+
+@pytest.fixture
+def guarded(db: None) -> None:
+    with connections[THERE].cursor() as cursor:
+        cursor.execute("ALTER TABLE policies_depot ENABLE ROW LEVEL SECURITY")
+
+
+def test_each_table_is_written_as_it_can_be(guarded: None) -> None:
+    writer = cast("PostgreSQLWriter", get_writer(THERE))
+    writer.look_at([Parcel, Depot])
+
+    with CaptureQueriesContext(connections[THERE]) as queries:
+        writer.insert(Depot, [get_field(Depot, name) for name in ("name", "city")], [("north", "")])
+
+    assert (writer.takes_copy(Parcel), writer.takes_copy(Depot)) == (True, False)
+    assert any("INSERT" in query["sql"] for query in queries.captured_queries)
+    assert list(get_queryset(Depot, THERE).values_list("name", flat=True)) == ["north"]
+
+
+def test_a_table_that_is_not_there_does_not_stand_in_the_way_of_others() -> None:
+    with connections[THERE].cursor() as cursor:
+        cursor.execute("ALTER TABLE policies_parcel RENAME TO policies_parcel_gone")
+    writer = cast("PostgreSQLWriter", get_writer(THERE))
+
+    writer.look_at([Parcel, Depot])
+
+    assert writer.takes_copy(Depot)
+    with pytest.raises(DatabaseError, match="policies_parcel"), transaction.atomic(using=THERE):
+        writer.insert(Parcel, [get_field(Parcel, "number")], [("7",)])
 
 
 # Moments that Python calls equal

@@ -189,6 +189,18 @@ def test_in_the_background_an_alias_is_the_connection_of_the_run(watch: Watch) -
     assert found is connections[using]
 
 
+def test_tables_are_asked_about_before_rows_are_on_their_way(watch: Watch) -> None:
+    depot = make_depot(watch.source)
+
+    with CaptureQueriesContext(connections[watch.target]) as queries:
+        watch.push(depot)
+
+    texts = [query["sql"] for query in queries.captured_queries]
+    asked = [number for number, text in enumerate(texts) if "relrowsecurity" in text]
+    assert 1 <= len(asked) <= 3
+    assert max(asked) < min(number for number, text in enumerate(texts) if "nextval" in text)
+
+
 def test_statements_of_the_caller_wait_for_the_second_thread(watch: Watch) -> None:
     fields: list[Any] = [Brand._meta.get_field(name) for name in ("name", "motto")]
     writer = get_writer(watch.target)

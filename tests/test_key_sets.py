@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from gestore_sync.frontier import NULL, Frontier
 from gestore_sync.keysets import FEW, HashSet, IntegerBitmap
 from gestore_sync.recall import Mapping, Recall
 from gestore_sync.refs import NEW, UNKNOWN, KeyMap
+from gestore_sync.spools import Spool
 
 
 @st.composite
@@ -107,6 +109,21 @@ def test_a_batch_holds_no_more_bytes_than_allowed_unless_one_row_does(sizes: lis
     totals = [sum(sizes[key] for key in batch) for batch in found]
     assert all(total <= 10 or len(batch) == 1 for total, batch in zip(totals, found, strict=True))
     assert all(total + sizes[after[0]] > 10 for total, after in zip(totals, found[1:], strict=False))
+
+
+plain = st.none() | st.integers() | st.text() | st.uuids() | st.datetimes(timezones=st.just(UTC)) | st.decimals()
+
+
+@given(batches=st.lists(st.lists(st.tuples(plain, plain), max_size=5), max_size=5))
+def test_batches_that_are_put_away_come_back_as_they_were(batches: list[list[Any]]) -> None:
+    spool: Spool[list[Any]] = Spool()
+    for batch in batches:
+        spool.add(batch)
+
+    found = [list(spool) for _ in range(2)]
+    spool.close()
+
+    assert list(map(repr, found)) == [repr(batches)] * 2
 
 
 @given(asked=keys, there=st.sets(st.integers(-200, 200)), changed=keys)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import random
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,9 +20,9 @@ from django.utils.translation import get_language, override
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gestore_sync import runs
+from gestore_sync import api, runs
 from gestore_sync.background import ReadAhead
-from gestore_sync.exceptions import UnreadableValue, WriteFailed
+from gestore_sync.exceptions import UnknownObject, UnreadableValue, WriteFailed
 from gestore_sync.generic import get_object_ids, to_key, to_keys, to_object_id
 from gestore_sync.layouts import Layout
 from gestore_sync.links import LinkGraph
@@ -30,7 +31,7 @@ from gestore_sync.reading import GAPS_OF_RANGE, find_range, get_queryset, iter_p
 from gestore_sync.refs import NEW
 from gestore_sync.transactions import read_snapshot
 from gestore_sync.translation import LOST
-from gestore_sync.tuning import ALLOCATIONS, FastMoments, collecting_rarely, reading_moments_fast
+from gestore_sync.tuning import ALLOCATIONS, SWITCH_INTERVAL, FastMoments, reading_moments_fast, tuned
 from tests.conftest import DATABASES, Pair
 from tests.kinds.making import make
 from tests.policies.models import Brand, Depot, Parcel, Remark, Trace, Worker
@@ -214,7 +215,7 @@ def thresholds() -> Iterator[tuple[int, int, int]]:
 
 
 def test_garbage_is_collected_rarely_during_a_run_and_as_before_afterwards(thresholds: tuple[int, int, int]) -> None:
-    with collecting_rarely(), collecting_rarely():
+    with tuned(), tuned():
         within = gc.get_threshold()
 
     assert within == (ALLOCATIONS, *thresholds[1:])
@@ -226,7 +227,7 @@ def test_runs_of_two_threads_end_in_any_order(thresholds: tuple[int, int, int]) 
     seen = []
 
     def run_first() -> None:
-        with collecting_rarely():
+        with tuned():
             first_has_begun.set()
             second_has_begun.wait(10)
         seen.append(gc.get_threshold()[0])
@@ -235,7 +236,7 @@ def test_runs_of_two_threads_end_in_any_order(thresholds: tuple[int, int, int]) 
     thread = threading.Thread(target=run_first)
     thread.start()
     first_has_begun.wait(10)
-    with collecting_rarely():
+    with tuned():
         second_has_begun.set()
         first_has_ended.wait(10)
     thread.join()
@@ -250,17 +251,66 @@ def test_what_the_application_set_for_garbage_stays(
 ) -> None:
     gc.set_threshold(*given)
 
-    with collecting_rarely():
+    with tuned():
         within = gc.get_threshold()
 
     assert (within, gc.get_threshold()) == (given, given)
 
 
 def test_what_is_set_for_garbage_during_a_run_stays(thresholds: tuple[int, int, int]) -> None:
-    with collecting_rarely():
+    with tuned():
         gc.set_threshold(5000, 5, 5)
 
     assert gc.get_threshold() == (5000, 5, 5)
+
+
+# Turns
+
+
+@pytest.fixture
+def interval() -> Iterator[float]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.005)
+    yield sys.getswitchinterval()
+    sys.setswitchinterval(before)
+
+
+def test_threads_take_turns_more_often_during_a_run_and_as_before_afterwards(interval: float) -> None:
+    with tuned(), tuned():
+        within = sys.getswitchinterval()
+
+    assert within == pytest.approx(SWITCH_INTERVAL)
+    assert sys.getswitchinterval() == interval
+
+
+@pytest.mark.parametrize("given", [0.0001, 0.02])
+def test_what_the_application_set_for_turns_is_there_after_a_run(interval: float, given: float) -> None:
+    sys.setswitchinterval(given)
+    before = sys.getswitchinterval()
+
+    for _ in range(3):
+        with tuned():
+            within = sys.getswitchinterval()
+
+    assert within == pytest.approx(min(before, SWITCH_INTERVAL))
+    assert sys.getswitchinterval() == before
+
+
+def test_a_run_takes_turns_often_and_ends_as_it_began_also_with_an_error(pair: Pair, interval: float) -> None:
+    depot = make(Depot, pair.source)
+    seen: list[float] = []
+
+    def look(execute: Any, sql: str, *arguments: Any) -> Any:
+        seen.append(sys.getswitchinterval())
+        return execute(sql, *arguments)
+
+    with connections[pair.target].execute_wrapper(look):
+        api.synchronize([depot], source=pair.source, remote=pair.target)
+    with pytest.raises(UnknownObject):
+        api.synchronize(["policies.Depot.0"], source=pair.source, remote=pair.target)
+
+    assert min(seen) == pytest.approx(SWITCH_INTERVAL)
+    assert sys.getswitchinterval() == interval
 
 
 # Rows that are read ahead

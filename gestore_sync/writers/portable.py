@@ -25,6 +25,9 @@ class Writer:
         self.using = using
         self.connection = connections[using]
 
+    def look_at(self, models: Iterable[type[Model]]) -> None:
+        """Ask now what must be known of their tables, so that nothing is asked when rows are written."""
+
     def quote(self, field: Field[Any, Any]) -> str:
         """The name of the field's column as SQL takes it."""
         return self.connection.ops.quote_name(field.column or field.name)

@@ -58,17 +58,23 @@ class PostgreSQLWriter(Writer):
     def takes_plainly(self, field: Field[Any, Any]) -> bool:
         return super().takes_plainly(field) or (isinstance(field, AwareDateTimeField) and settings.USE_TZ)
 
+    def look_at(self, models: Iterable[type[Model]]) -> None:
+        tables = {model._meta.db_table for model in models} - self._takes_copy.keys()
+        names = {self.connection.ops.quote_name(table): table for table in tables}
+        if not names:
+            return
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT name, relkind IN ('r', 'p') AND NOT relrowsecurity "
+                "FROM unnest(%s::text[]) name JOIN pg_class ON pg_class.oid = to_regclass(name)",
+                [list(names)],
+            )
+            self._takes_copy |= {names[name]: takes for name, takes in cursor.fetchall()}
+
     def takes_copy(self, model: type[Model]) -> bool:
-        """Whether COPY can write the table."""
-        table = model._meta.db_table
-        if table not in self._takes_copy:
-            with self.connection.cursor() as cursor:
-                cursor.execute(
-                    "SELECT relkind IN ('r', 'p') AND NOT relrowsecurity FROM pg_class WHERE oid = %s::regclass",
-                    [self.connection.ops.quote_name(table)],
-                )
-                self._takes_copy[table] = bool(cursor.fetchone()[0])
-        return self._takes_copy[table]
+        """Whether COPY can write the table; also where there is none, as it says so."""
+        self.look_at([model])
+        return self._takes_copy.get(model._meta.db_table, True)
 
     def reserve(self, model: type[Model], number: int, *, above: int = 0) -> list[int]:
         """Reserve from the sequence; one that lags behind the rows, or ``above``, is set right first."""
