@@ -46,7 +46,7 @@ def is_all_new(
 ) -> bool:
     """Whether the rows of all these objects are there, and are to be created with all their links: nothing is left to
     decide. ``rows`` and ``targets``: by key of the source, rows and keys on the target."""
-    if subgraph.barred or len(rows) < len(targets) or set(targets.values()) != {NEW}:
+    if subgraph.barred or not targets.keys() <= rows.keys() or set(targets.values()) != {NEW}:
         return False
     return not layout.leads_nowhere(list(rows.values()), counterparts, subgraph.source)
 

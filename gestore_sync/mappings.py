@@ -40,7 +40,8 @@ class MappingStore:
     ``unsettled``: the objects of the source whose counterpart is no longer the row that it was, or that have none now;
     ``left``: the rows that were. ``borrowed``: models of objects that are known by a mapping that is not kept here.
     ``notes_imprints``: off where objects to which rows lead may get no mapping, by which a change would be noticed.
-    ``number_stored``: how many were added since the database last counted them.
+    ``number_stored``: how many were added since the database last counted them; ``number_of_new``: those of models
+    that had none.
     """
 
     keeps: ClassVar[bool] = True
@@ -60,7 +61,7 @@ class MappingStore:
         self.unsettled: dict[type[Model], Any] = {}
         self.left: dict[type[Model], Any] = {}
         self.borrowed: set[type[Model]] = set()
-        self.notes_imprints, self.number_stored = True, 0
+        self.notes_imprints, self.number_stored, self.number_of_new = True, 0, 0
         self.in_target = has_tables(target)
         self.place = target if self.in_target else source
         self.remote = "" if self.in_target else target
@@ -225,8 +226,7 @@ class MappingStore:
         by_text = {dump_key(key): key for key in targets}
         if not self.in_target or not by_text:
             return set()
-        rows = get_queryset(IdMapping, self.place).filter(match("target_pk", by_text), model=model._meta.label_lower)
-        others = rows.exclude(origin=self.origin)
+        others = self.get_rows(model, of_all=True).filter(match("target_pk", by_text)).exclude(origin=self.origin)
         return {by_text[text] for text in others.values_list("target_pk", flat=True) if text in by_text}
 
     def save(self, model: type[Model], rows: Sequence[Noted], known: AnyMapping[Key, Mapping] | None = None) -> None:
@@ -244,6 +244,7 @@ class MappingStore:
             self.background.run(lambda: self._writer.update(IdMapping, kept, changed))
         if number := len(fresh[0]):
             self.number_stored += number
+            self.number_of_new += number * self.is_blank(model)
             here = (self.origin, self.remote, model._meta.label_lower)
             fields = [get_field(IdMapping, name) for name in (*HERE, *COLUMNS)]
             columns = [*([value] * number for value in here), *fresh]

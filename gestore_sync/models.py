@@ -133,7 +133,7 @@ class IdMapping(ObjectOfOrigin):
         ]
         indexes = [
             models.Index(fields=["model", "target_pk"], name="gestore_sync_target_pk"),
-            models.Index(fields=["origin"], condition=~models.Q(remote=""), name="gestore_sync_kept_apart"),
+            models.Index(fields=["remote", "origin"], condition=~models.Q(remote=""), name="gestore_sync_kept_apart"),
         ]
 
     def __str__(self) -> str:

@@ -18,6 +18,8 @@ from gestore_sync.writers import get_writer
 
 MANY = 50_000
 """From so many new id mappings on the database counts anew what is in our tables."""
+MANY_OF_NEW = 20_000
+"""From so many on of models that had none: it takes them for a few, and reads all of a model to find one."""
 
 
 def insert_run(
@@ -38,8 +40,8 @@ def insert_run(
         finished=timezone.now(),
     )
     SyncRun.objects.using(store.place).bulk_create([run])
-    if store.number_stored >= MANY:
-        store.number_stored = 0
+    if store.number_stored >= MANY or store.number_of_new >= MANY_OF_NEW:
+        store.number_stored = store.number_of_new = 0
         transaction.on_commit(lambda: analyze(store.place), using=store.place, robust=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copyreg
 import pickle
 import tempfile
+from collections import ChainMap
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
@@ -27,7 +28,7 @@ def reduce_uuid(value: UUID) -> tuple[Any, ...]:
 class Pickler(pickle.Pickler):
     """Python's, with a short form of UUIDs."""
 
-    dispatch_table = copyreg.dispatch_table | {UUID: reduce_uuid}
+    dispatch_table: Any = ChainMap({UUID: reduce_uuid}, cast("Any", copyreg.dispatch_table))
 
 
 class Spool(Generic[T]):

@@ -28,7 +28,7 @@ from gestore_sync.exceptions import (
     WrongDatabase,
     WrongSetting,
 )
-from tests.conftest import Pair
+from tests.conftest import DATABASES, Pair
 from tests.kinds.making import make, make_many
 from tests.kinds.models import Asset, Currency, Page, Shop, Slot, Values
 from tests.pgkinds.models import Crate
@@ -602,6 +602,20 @@ def test_a_unique_value_of_a_row_that_does_not_take_part_is_named(watch: Watch) 
     assert isinstance(error, UnresolvedConflicts)
     assert f"policies.Worker.{worker.pk}" in str(error)
     assert f"policies.Worker.{taken.pk}" in str(error)
+
+
+@pytest.mark.django_db(databases=DATABASES)
+@pytest.mark.parametrize("asked", [["key"], ["key", "other"]])
+def test_a_key_that_the_source_takes_for_another_text_is_told(asked: list[str]) -> None:
+    execute(
+        "default",
+        "DROP TABLE logged_page",
+        "CREATE TABLE logged_page (path text NOT NULL PRIMARY KEY COLLATE NOCASE, title varchar(50) NOT NULL)",
+        "INSERT INTO logged_page VALUES ('KEY', ''), ('other', '')",
+    )
+
+    with pytest.raises(UnresolvedConflicts, match=r"logged.Page.key does not exist at the source"):
+        api.synchronize([f"logged.Page.{key}" for key in asked], source="default", remote="remote")
 
 
 def test_a_link_to_nothing_at_the_source_is_named_with_its_link(watch: Watch) -> None:

@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 
 from gestore_sync import api
 from gestore_sync.models import SyncRun
+from gestore_sync.planner import Planner
 from tests.conftest import Pair
 from tests.logged.models import Booking, Cipher, Country, Product, Sale, Sample, Tag, Theatre, Venue
 from tests.logged.sites import Sites, add, change, ready, receiving
@@ -213,6 +214,26 @@ def test_a_chain_of_objects_that_waits_for_a_bad_one_is_found_at_once(sites: Sit
     assert many < few + 20, (few, many)
     assert sites.send().failures == []
     assert sites.there(Sample).count() == 17
+
+
+@to_postgresql
+def test_what_waits_for_a_bad_object_is_found_at_once_in_whatever_batch_it_is(
+    sites: Sites, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.GESTORE_SYNC = {"BATCH_SIZE": 2}
+    refuse_text(sites.remote, "logged_sample", "name", "bad")
+    plans: list[int] = []
+    make_plan = Planner.make
+    monkeypatch.setattr(Planner, "make", lambda self: plans.append(1) or make_plan(self))
+    parent = add(Sample, sites.local, name="bad")
+    for _ in range(9):
+        parent = add(Sample, sites.local, name="waits", parent=parent)
+
+    report = sites.send()
+
+    reasons = [failure["reason"] for failure in report.failures]
+    assert sum("which could not be sent" in reason for reason in reasons) == 9
+    assert len(plans) == 3  # with the bad one, without it, and without those that wait
 
 
 @crossed

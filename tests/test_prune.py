@@ -4,7 +4,7 @@ import pytest
 from django.db.models.query import QuerySet
 from django.test import override_settings
 
-from gestore_sync.models import IdMapping
+from gestore_sync.models import IdMapping, Origin
 from tests.conftest import DATABASES, Pair
 from tests.kinds.making import make, make_many
 from tests.policies.models import (
@@ -12,6 +12,7 @@ from tests.policies.models import (
     Article,
     Brand,
     Claim,
+    Colour,
     Depot,
     Parcel,
     Remark,
@@ -405,3 +406,19 @@ def test_a_row_that_loses_two_links_is_one_change(watch: Watch, depot: Depot) ->
     report = watch.push(depot, prune=True)
 
     assert report.updated == {"policies.Claim": 1}
+
+
+def test_what_the_target_keeps_about_a_remote_of_its_own_says_nothing_of_its_rows(watch: Watch) -> None:
+    depot = make(Depot, watch.source, name="ours")
+    depot.colours.add(*make_many(Colour, watch.source, 2))
+    watch.push(depot)
+    through = Depot.colours.through
+    label, origin = through._meta.label_lower, Origin.objects.using(watch.target).create()
+    for row in watch.on_target(through):
+        kept = {"origin": origin, "remote": "bare", "model": label, "source_pk": str(row.pk), "target_pk": str(row.pk)}
+        IdMapping.objects.using(watch.target).create(**kept)
+
+    depot.colours.remove(depot.colours.first())
+    watch.push(depot)
+
+    assert watch.on_target(through).count() == 1

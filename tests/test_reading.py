@@ -26,7 +26,7 @@ from gestore_sync.exceptions import UnknownObject, UnreadableValue, WriteFailed
 from gestore_sync.generic import get_object_ids, to_key, to_keys, to_object_id
 from gestore_sync.layouts import Layout
 from gestore_sync.links import LinkGraph
-from gestore_sync.models import DELETION, ChangeLog, IdMapping
+from gestore_sync.models import DELETION, ChangeLog, IdMapping, Origin
 from gestore_sync.reading import GAPS_OF_RANGE, find_range, get_queryset, iter_pointing, iter_rows, make_rows, match
 from gestore_sync.refs import NEW
 from gestore_sync.transactions import read_snapshot
@@ -520,6 +520,50 @@ def test_the_database_counts_our_tables_after_many_rows_that_it_had_already(
 
         counted = [query["sql"] for query in queries if query["sql"].startswith("ANALYZE")]
         assert len(counted) == 2 * (connections[watch.target].vendor == "postgresql")
+
+
+@pytest.mark.parametrize("has_others", [False, True])
+def test_the_database_counts_our_tables_after_fewer_rows_of_a_model_that_had_none(
+    live_pair: Pair, monkeypatch: pytest.MonkeyPatch, has_others: bool
+) -> None:
+    monkeypatch.setattr(runs, "MANY_OF_NEW", 3)
+    with watched(live_pair) as watch:
+        if has_others:
+            watch.synchronize(make(Worker, watch.source, email="other"))
+        workers = [make(Worker, watch.source, email=str(number)) for number in range(9)]
+
+        with CaptureQueriesContext(connections[watch.target]) as queries:
+            watch.synchronize(*workers)
+
+        counted = [query["sql"] for query in queries if query["sql"].startswith("ANALYZE")]
+        is_due = connections[watch.target].vendor == "postgresql" and not has_others
+        assert len(counted) == 2 * is_due
+
+
+@in_all
+def test_id_mappings_are_found_by_indexes_of_their_own() -> None:
+    using = "pg_remote"
+    origins = [Origin.objects.using(using).create() for _ in range(3)]
+    mappings = [
+        IdMapping(origin=origin, model="an.example", source_pk=str(number), target_pk=str(number + 7))
+        for origin in origins
+        for number in range(5000)
+    ]
+    IdMapping.objects.using(using).bulk_create(mappings)
+    with connections[using].cursor() as cursor:
+        cursor.execute("ANALYZE gestore_sync_idmapping")
+    rows = get_queryset(IdMapping, using)
+    mine = rows.filter(origin=origins[1], remote="", model="an.example")
+
+    plans = [
+        mine.filter(match("source_pk", ["5", "77"])).explain(),
+        mine.filter(match("target_pk", ["5", "77"])).explain(),
+        rows.filter(remote="", model="nothing").explain(),
+        rows.filter(origin__uuid=origins[1].uuid, remote="elsewhere").exclude(remote="").explain(),
+    ]
+
+    names = ["source_pk", "target_pk", "target_pk", "kept_apart"]
+    assert [f"gestore_sync_{name}" in plan for name, plan in zip(names, plans, strict=True)] == [True] * 4, plans
 
 
 @in_all
