@@ -15,7 +15,7 @@ from gestore_sync.mappings import MappingStore
 from gestore_sync.plan import Noted
 from gestore_sync.policies import Policies
 from gestore_sync.recall import Mapping as IdMapping
-from gestore_sync.refs import NEW, Key, Ref
+from gestore_sync.refs import Key, Ref
 from gestore_sync.subgraph import Subgraph
 from gestore_sync.times import Times
 from gestore_sync.translation import Counterparts
@@ -41,12 +41,12 @@ def decide_all(
     return found
 
 
-def is_all_new(
-    subgraph: Subgraph, layout: Layout, rows: Mapping[Key, Any], targets: Mapping[Key, Any], counterparts: Counterparts
+def can_create_all(
+    subgraph: Subgraph, layout: Layout, keys: Sequence[Key], rows: Mapping[Key, Any], counterparts: Counterparts
 ) -> bool:
-    """Whether the rows of all these objects are there, and are to be created with all their links: nothing is left to
-    decide. ``rows`` and ``targets``: by key of the source, rows and keys on the target."""
-    if subgraph.barred or not targets.keys() <= rows.keys() or set(targets.values()) != {NEW}:
+    """Whether the rows of all these new objects are there, and can be created with all their links: nothing is left to
+    decide. ``rows``: by key of the source."""
+    if subgraph.barred or not rows.keys() >= set(keys):
         return False
     return not layout.leads_nowhere(list(rows.values()), counterparts, subgraph.source)
 

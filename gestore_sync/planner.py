@@ -14,7 +14,7 @@ from gestore_sync.circles import find_circles
 from gestore_sync.clashes import Clashes
 from gestore_sync.comparison import Decision, Pair, mirror_digests
 from gestore_sync.constraints import find_deferred
-from gestore_sync.deciding import decide_all, drop_known, find_barred, find_fresh, is_all_new, is_noted
+from gestore_sync.deciding import can_create_all, decide_all, drop_known, find_barred, find_fresh, is_noted
 from gestore_sync.journal import Journal
 from gestore_sync.keeping import plan_kept
 from gestore_sync.keysets import make_key_list
@@ -188,10 +188,10 @@ class Planner:
     def _plan_batch(self, layout: Layout, keys: list[Key], rows: dict[Key, Any], *, has_imprints: bool) -> None:
         model = layout.model
         targets = dict(zip(keys, self.counterparts.get_all(model, keys), strict=True))
-        if is_all_new(self.subgraph, layout, rows, targets, self.counterparts):
+        existing = [target for target in targets.values() if target is not NEW]
+        if not existing and can_create_all(self.subgraph, layout, keys, rows, self.counterparts):
             self._add_creates(layout, [rows[key] for key in keys])
             return
-        existing = [target for target in targets.values() if target is not NEW]
         self._cleared = set()
         found = layout.read(self.target, existing, extras=False, imprints=has_imprints) if existing else ()
         theirs = {row[0]: row for row in found}

@@ -9,18 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.db import connections
-from django.db.models import (
-    CharField,
-    CompositePrimaryKey,
-    F,
-    IntegerField,
-    Lookup,
-    Model,
-    Q,
-    QuerySet,
-    TextField,
-    UUIDField,
-)
+from django.db.models import CharField, CompositePrimaryKey, F, IntegerField, Lookup, Model, Q, QuerySet, TextField
 from django.db.models.query import ValuesListIterable
 
 from gestore_sync.exceptions import UnreadableValue
@@ -70,10 +59,11 @@ class AnyOf(Lookup):
         lhs, params = compiler.compile(self.lhs)
         if self._is_all_integers():
             return self._match_numbers(lhs, params)
-        if type(self.lhs.output_field) is UUIDField and set(map(type, self.rhs)) == {UUID}:
-            return f"{lhs} = ANY(%s::uuid[])", [*params, f"{{{','.join([value.hex for value in self.rhs])}}}"]
         values = self._get_values(connection)
-        return f"{lhs} = ANY(%s)", [*params, make_array(values) if set(map(type, values)) == {str} else values]
+        kinds = set(map(type, values))
+        if kinds == {UUID}:
+            return f"{lhs} = ANY(%s::uuid[])", [*params, make_array([value.hex for value in values])]
+        return f"{lhs} = ANY(%s)", [*params, make_array(values) if kinds == {str} else values]
 
     def as_sqlite(self, compiler: Any, connection: Any) -> tuple[str, Any]:
         values = self._get_values(connection)

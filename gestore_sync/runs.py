@@ -19,7 +19,7 @@ from gestore_sync.writers import get_writer
 MANY = 50_000
 """From so many new id mappings on the database counts anew what is in our tables."""
 MANY_OF_NEW = 20_000
-"""From so many on of models that had none: it takes them for a few, and reads all of a model to find one."""
+"""The same of models that had none, of which it expects a few: it would read all of such a model to find one."""
 
 
 def insert_run(

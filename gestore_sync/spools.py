@@ -28,7 +28,7 @@ def reduce_uuid(value: UUID) -> tuple[Any, ...]:
 class Pickler(pickle.Pickler):
     """Python's, with a short form of UUIDs."""
 
-    dispatch_table: Any = ChainMap({UUID: reduce_uuid}, cast("Any", copyreg.dispatch_table))
+    dispatch_table = ChainMap[Any, Any]({UUID: reduce_uuid}, copyreg.dispatch_table)
 
 
 class Spool(Generic[T]):
