@@ -11,11 +11,12 @@ from django.db.models import BinaryField, Model, QuerySet
 from django.db.models.functions import Coalesce, Length
 
 from gestore_sync.conf import get_option
-from gestore_sync.reading import iter_rows
+from gestore_sync.reading import KEYS_PER_QUERY, iter_rows
 from gestore_sync.refs import Key, iter_chunks
 
 MAX_BYTES = 16 * 2**20
-"""So many bytes of binary columns are in one batch, unless one row alone has more."""
+"""So many bytes of binary columns are in one batch, unless one row alone has more, and up to a quarter more in small
+values, which are not counted."""
 SIZE = "gestore_sync_size"
 
 
@@ -23,19 +24,22 @@ def iter_batches(model: type[Model], using: str, keys: Sequence[Key]) -> Iterato
     """The keys of rows of ``model`` on ``using`` in lists that are compared and written at once: of ``BATCH_SIZE``, and
     fewer where the rows have large values."""
     names = [field.attname for field in model._meta.local_concrete_fields if isinstance(field, BinaryField)]
-    for chunk in iter_chunks(keys, get_option("BATCH_SIZE")):
-        if names:
-            yield from split(chunk, measure(model, using, chunk, names))
-        else:
-            yield chunk
+    size = get_option("BATCH_SIZE")
+    if not names:
+        yield from iter_chunks(keys, size)
+        return
+    for chunk in iter_chunks(keys, max(1, KEYS_PER_QUERY // size) * size):
+        sizes = measure(model, using, chunk, names, MAX_BYTES // (4 * size))
+        for some in iter_chunks(chunk, size):
+            yield from split(some, sizes)
 
 
-def measure(model: type[Model], using: str, keys: Sequence[Key], names: Sequence[str]) -> dict[Key, int]:
-    """How many bytes the rows with these keys have in these columns."""
+def measure(model: type[Model], using: str, keys: Sequence[Key], names: Sequence[str], least: int) -> dict[Key, int]:
+    """How many bytes the rows with these keys have in these columns, for those that have more than ``least``."""
 
     def annotate(rows: QuerySet[Any]) -> QuerySet[Any]:
-        annotated: QuerySet[Any] = rows.annotate(**{SIZE: reduce(add, (Coalesce(Length(name), 0) for name in names))})
-        return annotated
+        sized: QuerySet[Any] = rows.annotate(**{SIZE: reduce(add, (Coalesce(Length(name), 0) for name in names))})
+        return sized.filter(**{f"{SIZE}__gt": least})
 
     return dict(iter_rows(model, using, keys, [SIZE], annotate))
 

@@ -17,7 +17,7 @@ AT_ONCE = 10_000
 """So many are looked at together."""
 
 
-def iter_slices(keys: Iterable[int]) -> Iterator[list[int]]:
+def iter_slices(keys: Iterable[Key]) -> Iterator[list[Any]]:
     """The keys in short lists."""
     stream = iter(keys)
     while some := list(islice(stream, AT_ONCE)):

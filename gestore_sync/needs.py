@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db.models import Model
 
 from gestore_sync.generic import find_generic_target, to_key
+from gestore_sync.keysets import AT_ONCE, make_key_list
 from gestore_sync.links import GENERIC, TREE, Link
 from gestore_sync.reading import count_pointing, iter_pointing, iter_rows
-from gestore_sync.refs import NEW, Key
+from gestore_sync.refs import NEW, Key, iter_chunks
 from gestore_sync.scope import Role, find_reverse_role
 from gestore_sync.subgraph import Subgraph
 from gestore_sync.translation import Counterparts
@@ -19,18 +20,31 @@ from gestore_sync.translation import Counterparts
 REFERRED = (Role.REFER, Role.REQUIRE)
 
 
+def find_needed(
+    subgraph: Subgraph, model: type[Model], counterparts: Counterparts
+) -> tuple[Sequence[Key], Sequence[Key]]:
+    """The referred objects that something written points to: those that will be created, and those that are there."""
+    new, there = make_key_list(model), make_key_list(model)
+    needed = subgraph.needed.get(model)
+    if needed is None:
+        return new, there
+    for role in REFERRED:
+        members = subgraph.members.get((model, role))
+        for chunk in iter_chunks(members.keys, AT_ONCE) if members else ():
+            others = set(needed.leave_out(chunk))
+            keys = [key for key in chunk if key not in others] if others else chunk
+            for key, target in zip(keys, counterparts.get_all(model, keys), strict=True):
+                (new if target is NEW else there).append(key)
+    return new, there
+
+
 def spread_needs(subgraph: Subgraph, counterparts: Counterparts) -> None:
     """Mark as needed what needed objects without counterpart point to, and the parts that make such an object whole.
 
     An object that the target has is left as it is; what only such an object points to need not exist there.
     """
-    frontier = {
-        model: [
-            key
-            for key in subgraph.iter_keys(model, *REFERRED)
-            if subgraph.is_needed(model, key) and counterparts.get(model, key) is NEW
-        ]
-        for model in subgraph.get_models()
+    frontier: Mapping[type[Model], Sequence[Key]] = {
+        model: find_needed(subgraph, model, counterparts)[0] for model in subgraph.get_models()
     }
     while any(frontier.values()):
         following: dict[type[Model], list[Key]] = {}
@@ -94,18 +108,14 @@ def count_left_behind(subgraph: Subgraph, counterparts: Counterparts) -> dict[st
     """By model of the referred objects that will be created, the rows that hang on them and stay behind, by link."""
     result: dict[str, dict[str, int]] = {}
     for model in subgraph.get_models():
-        keys = [
-            key
-            for key in subgraph.iter_keys(model, *REFERRED)
-            if subgraph.is_needed(model, key) and counterparts.get(model, key) is NEW
-        ]
+        keys, _ = find_needed(subgraph, model, counterparts)
         counts: Counter[str] = Counter()
         for link in subgraph.graph.reverse[model] if keys else ():
             if link.kind == TREE or len(link.key_paths) > 1 or subgraph.scope.leaves_out(link.model):
                 continue
             if any((link.model, role) in subgraph.members for role in Role):
                 pairs = iter_pointing(link.model, subgraph.source, link.key_paths[0], keys)
-                counts[link.name] = sum(subgraph.find_role(link.model, pk) is None for pk, _ in pairs)
+                counts[link.name] = subgraph.count_outside(link.model, (pk for pk, _ in pairs))
             else:
                 counts[link.name] = count_pointing(link.model, subgraph.source, link.key_paths[0], keys)
         if +counts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, ClassVar
@@ -24,7 +24,7 @@ from gestore_sync.locators import describe_matched
 from gestore_sync.lookup import Lookup
 from gestore_sync.mappings import MappingStore
 from gestore_sync.narration import Conflicts, describe_changes, describe_missing, fill_report
-from gestore_sync.needs import REFERRED, spread_needs
+from gestore_sync.needs import REFERRED, find_needed, spread_needs
 from gestore_sync.ordering import get_identity_links, get_links, sort_models
 from gestore_sync.places import find_moved_nodes
 from gestore_sync.plan import Change, Create, Note, Noted, Plan, Update
@@ -156,7 +156,9 @@ class Planner:
 
     def _plan_model(self, model: type[Model]) -> None:
         planned = make_key_list(model)
-        planned.extend(self._iter_planned(model))
+        new, matched = find_needed(self.subgraph, model, self.counterparts)
+        planned.extend(self.subgraph.iter_keys(model, Role.OWN))
+        planned.extend(new)  # all owned objects are compared or created, and referred ones that must be made
         rest = self.untouched.leave_out(model, planned)
         self.plan.report.unchanged[model._meta.label] += len(planned) - len(rest)
         self.progress.advance(len(planned) - len(rest))
@@ -167,23 +169,11 @@ class Planner:
             for keys, rows in stream:
                 self._plan_batch(layout, keys, {row[0]: row for row in rows}, has_imprints=has_imprints)
                 self.progress.advance(len(keys))
-        matched = [
-            key
-            for key in self.subgraph.iter_keys(model, *REFERRED)
-            if self.subgraph.is_needed(model, key) and self.counterparts.get(model, key) is not NEW
-        ]
         if matched:
             self.plan.report.matched[model._meta.label] += len(matched)
             self.progress.advance(len(matched))
             for keys in iter_batches(model, self.source, self.untouched.leave_out(model, matched)):
                 self._note_matched(model, keys)
-
-    def _iter_planned(self, model: type[Model]) -> Iterator[Key]:
-        """The objects that are compared or created: all owned ones, and referred ones that must be made."""
-        yield from self.subgraph.iter_keys(model, Role.OWN)
-        for key in self.subgraph.iter_keys(model, *REFERRED):
-            if self.subgraph.is_needed(model, key) and self.counterparts.get(model, key) is NEW:
-                yield key
 
     def _plan_batch(self, layout: Layout, keys: list[Key], rows: dict[Key, Any], *, has_imprints: bool) -> None:
         model = layout.model

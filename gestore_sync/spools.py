@@ -5,7 +5,6 @@ from __future__ import annotations
 import copyreg
 import pickle
 import tempfile
-from collections import ChainMap
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
@@ -25,12 +24,6 @@ def reduce_uuid(value: UUID) -> tuple[Any, ...]:
     return make_uuid, (value.int,)
 
 
-class Pickler(pickle.Pickler):
-    """Python's, with a short form of UUIDs."""
-
-    dispatch_table = ChainMap[Any, Any]({UUID: reduce_uuid}, copyreg.dispatch_table)
-
-
 class Spool(Generic[T]):
     """Batches in the order in which they were added."""
 
@@ -40,7 +33,9 @@ class Spool(Generic[T]):
 
     def add(self, batch: T) -> None:
         """Append one batch."""
-        Pickler(self._file, protocol=pickle.HIGHEST_PROTOCOL).dump(batch)
+        pickler = pickle.Pickler(self._file, protocol=pickle.HIGHEST_PROTOCOL)
+        pickler.dispatch_table = {**copyreg.dispatch_table, UUID: reduce_uuid}  # a dict: it is asked for each value
+        pickler.dump(batch)
         self.size += 1
 
     def __iter__(self) -> Iterator[T]:

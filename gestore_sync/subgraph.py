@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db.models import Model
 
-from gestore_sync.keysets import make_key_list, make_key_set
+from gestore_sync.keysets import iter_slices, make_key_list, make_key_set
 from gestore_sync.links import LinkGraph
 from gestore_sync.refs import Key, Ref, get_table
 from gestore_sync.scope import Role, Scope
@@ -116,6 +116,16 @@ class Subgraph:
             if members is not None and key in members.seen:
                 return role
         return None
+
+    def count_outside(self, model: type[Model], keys: Iterable[Key]) -> int:
+        """How many of many keys are of no object of the subgraph."""
+        found = [members.seen for role in ROLES if (members := self.members.get((model, role))) is not None]
+        number = 0
+        for some in iter_slices(keys):
+            for seen in found:
+                some = seen.leave_out(some)
+            number += len(some)
+        return number
 
     def settle(self) -> None:
         """Leave each object only in its greatest role. The walk has ended."""

@@ -105,10 +105,10 @@ class FastMoments:
 
     def load(self, data: Any) -> Any:
         """The moment that a text of the database is."""
-        text = bytes(data)
-        if text[-3:] == b"+00":
+        text = str(data, "ascii")
+        if text.endswith("+00"):
             try:
-                return datetime.fromisoformat(text.decode("ascii")).replace(tzinfo=UTC)
+                return datetime.fromisoformat(text)
             except ValueError:
                 pass
         return super().load(data)  # type: ignore[misc]

@@ -133,6 +133,23 @@ def test_rows_with_large_values_are_taken_in_smaller_batches(watch: Watch, monke
     assert found == [keys[:3], keys[3:4], keys[4:]]
 
 
+def test_the_size_of_values_is_asked_for_many_batches_at_once(
+    watch: Watch, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.GESTORE_SYNC = {"BATCH_SIZE": 2}
+    monkeypatch.setattr(batches, "KEYS_PER_QUERY", 5)
+    monkeypatch.setattr(batches, "MAX_BYTES", 80)
+    box = make(Box, watch.source)
+    sizes = [10, 10, 70, 11, 9, 90, 0]
+    keys = [make(Values, watch.source, box=box, binary=b"1" * size).pk for size in sizes]
+
+    with CaptureQueriesContext(connections[watch.source]) as queries:
+        found = list(batches.iter_batches(Values, watch.source, keys))
+
+    assert found == [keys[:2], keys[2:3], keys[3:4], keys[4:5], keys[5:6], keys[6:]]
+    assert len(queries) == 2
+
+
 def test_what_the_target_changed_stays_skipped_by_every_later_push(watch: Watch, depot: Depot) -> None:
     watch.on_target(Parcel).filter(number="two").update(text="theirs")
 

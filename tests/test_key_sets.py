@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import copyreg
 from datetime import UTC
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from django.contrib.auth.models import User
@@ -11,9 +12,14 @@ from hypothesis import strategies as st
 from gestore_sync import batches, refs
 from gestore_sync.frontier import NULL, Frontier
 from gestore_sync.keysets import FEW, HashSet, IntegerBitmap
+from gestore_sync.links import LinkGraph
+from gestore_sync.needs import REFERRED, find_needed
 from gestore_sync.recall import Mapping, Recall
 from gestore_sync.refs import NEW, UNKNOWN, KeyMap
+from gestore_sync.scope import Role, Scope
 from gestore_sync.spools import Spool
+from gestore_sync.subgraph import Subgraph
+from gestore_sync.translation import Counterparts
 
 
 @st.composite
@@ -124,6 +130,55 @@ def test_batches_that_are_put_away_come_back_as_they_were(batches: list[list[Any
     spool.close()
 
     assert list(map(repr, found)) == [repr(batches)] * 2
+
+
+class Locked:
+    """What the standard library cannot pickle, unless it is told how."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("locked")
+
+
+def test_types_that_are_registered_after_our_import_are_put_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(copyreg.dispatch_table, Locked, lambda value: (Locked, (value.number,)))
+    spool: Spool[list[Locked]] = Spool()
+
+    spool.add([Locked(7)])
+
+    assert [locked.number for batch in spool for locked in batch] == [7]
+    spool.close()
+
+
+@given(found=st.dictionaries(st.sampled_from(Role), keys), asked=keys)
+def test_keys_outside_a_subgraph_are_counted(found: dict[Role, list[int]], asked: list[int]) -> None:
+    subgraph = Subgraph("default", cast("LinkGraph", None), cast("Scope", None))
+    for role, members in found.items():
+        subgraph.get_members(User, role).update([(key, 0) for key in members], 0, 0)
+
+    outside = subgraph.count_outside(User, iter(asked))
+
+    assert outside == sum(subgraph.find_role(User, key) is None for key in asked)
+
+
+@given(data=st.data(), referred=keys, changed=keys)
+def test_needed_objects_are_new_or_there(data: st.DataObject, referred: list[int], changed: list[int]) -> None:
+    subgraph = Subgraph("default", cast("LinkGraph", None), cast("Scope", None))
+    roles = {key: data.draw(st.sampled_from(REFERRED)) for key in dict.fromkeys(referred)}
+    for key, role in roles.items():
+        subgraph.get_members(User, role).add(key, 0, 0, 0)
+    needed = set(subgraph.update_needed(User, [*changed, *referred[::2]])) if data.draw(st.booleans()) else set()
+    counterparts = Counterparts()
+    counterparts.maps[User] = KeyMap(User, sorted(roles))
+    counterparts.maps[User].mark_new(list(roles)[::3])
+
+    new, there = find_needed(subgraph, User, counterparts)
+
+    wanted = [key for role in REFERRED for key in roles if roles[key] is role and key in needed]
+    assert list(new) == [key for key in wanted if counterparts.get(User, key) is NEW]
+    assert list(there) == [key for key in wanted if counterparts.get(User, key) is not NEW]
 
 
 @given(asked=keys, there=st.sets(st.integers(-200, 200)), changed=keys)

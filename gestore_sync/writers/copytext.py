@@ -51,12 +51,13 @@ def format_columns(columns: Iterable[Sequence[Any]]) -> bytes | None:
 def format_column(values: Sequence[Any]) -> Sequence[str] | None:
     """The texts of one column; None also where a text holds what the database does not take: the driver says so."""
     kinds = set(map(type, values))
-    if str in kinds and any("\0" in value for value in values if type(value) is str):
+    text = "".join([value for value in values if type(value) is str]) if str in kinds else ""
+    if "\0" in text:
         return None
     known = kinds - {type(None)} or kinds
     make = FORMATS.get(*known) if len(known) == 1 else None
     if make is None:
         return None
-    if kinds == {str} and not SPECIAL.search("".join(values)):
+    if kinds == {str} and not SPECIAL.search(text):
         return values
     return map_column(make if kinds == known else lambda value: NULL if value is None else make(value), values)
