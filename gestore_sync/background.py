@@ -16,9 +16,10 @@ from django.db import DatabaseError, connections
 from django.db.models import CompositePrimaryKey, Model, QuerySet
 from django.db.models.sql.constants import MULTI
 
-from gestore_sync.reading import iter_rows, make_rows, naming_unreadable
+from gestore_sync.reading import iter_rows, make_rows
 from gestore_sync.refs import Key
 from gestore_sync.triggers import has_triggers
+from gestore_sync.unreadable import naming_unreadable
 
 T = TypeVar("T")
 

@@ -200,7 +200,7 @@ def find_last_dates(
     entries = get_entries(using, model, but)
     found: dict[Key, datetime] = {}
     for chunk in iter_chunks(list(by_text), KEYS_PER_QUERY):
-        prefixes = {text[:OBJECT_ID_PREFIX] for text in chunk}
+        prefixes = {get_prefix(text, using) for text in chunk}
         rows = entries.filter(match(Prefix("object_id"), prefixes))
         if actions:
             rows = rows.filter(action__in=actions)
@@ -209,6 +209,12 @@ def find_last_dates(
             if key is not None:
                 found[key] = date
     return found
+
+
+def get_prefix(text: str, using: str) -> str:
+    """What :class:`~gestore_sync.fields.Prefix` gives; SQLite's function ends at a null character."""
+    text = text.partition("\0")[0] if connections[using].vendor == "sqlite" else text
+    return text[:OBJECT_ID_PREFIX]
 
 
 def get_entries(using: str, model: type[Model], but: Any) -> QuerySet[Any]:

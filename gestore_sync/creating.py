@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
+from django.db import DatabaseError, DataError, InterfaceError, OperationalError, connections, transaction
 from django.db.models import Field, Model
 
 from gestore_sync.background import Background
@@ -100,12 +100,12 @@ class Creator:
 
     def create(self, batch: Batch) -> None:
         """Insert rows. A row that is refused may be told by the next call only."""
-        if not self.is_beside(batch.layout):
+        insert = self._make_insert(batch) if self.is_beside(batch.layout) else None
+        if insert is None:
             self.finish()
             self._background.join()
             self._note(batch, self._insert(batch))
             return
-        insert = self._writer.make_insert(batch.layout.model, batch.fields, list(zip(*batch.rows, strict=True)))
         before = self._wait()
         # Mappings are asked for in the second thread: it must not be while they are noted.
         is_apart = self._store.is_blank(batch.layout.model)
@@ -114,6 +114,13 @@ class Creator:
         self._sent = batch, self._background.start(lambda: self._send(batch, insert))
         if before is not None and is_apart:
             self._note(*before)
+
+    def _make_insert(self, batch: Batch) -> Callable[[], None] | None:
+        """The job that inserts rows; None where one holds what the target has no form of."""
+        try:
+            return self._writer.make_insert(batch.layout.model, batch.fields, list(zip(*batch.rows, strict=True)))
+        except DataError:
+            return None
 
     def finish(self) -> None:
         """Wait for what is on its way."""

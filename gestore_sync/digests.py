@@ -14,6 +14,7 @@ from functools import cache
 from hashlib import blake2b
 from typing import Any
 
+from gestore_sync.exceptions import UnreadableValue
 from gestore_sync.repeating import REPEATING, map_distinct
 
 NAME_SIZE = 4
@@ -134,7 +135,12 @@ def find_changed(digests: bytes, names: Sequence[str], values: Sequence[Any]) ->
 
 def canonize_json(text: str) -> str:
     """The same JSON text for all that mean the same; numbers keep every digit, and 1 is neither 1.0 nor true."""
-    return text if text in ("{}", "[]") else ENCODER.encode(DECODER.decode(text))
+    try:
+        return text if text in ("{}", "[]") else ENCODER.encode(DECODER.decode(text))
+    except ValueError as error:
+        raise UnreadableValue(
+            f"A column for JSON holds {text[:60]!r}, which is none: {error}. Mend it where it is. Nothing was written."
+        ) from error
 
 
 def canonize_number(text: str) -> str:

@@ -132,6 +132,7 @@ class Executor:
         self.trees.mend()
         forget_around(self.store, self.graph)
         self.journal.write()
+        self.rows.check_unwritten(self.counterparts)
         self.attempts.check_constraints()
         insert_run(self.store, self.plan, started, self.uuid, entries)
 

@@ -25,6 +25,7 @@ from gestore_sync.natural import natural_key_of
 from gestore_sync.plan import Failure
 from gestore_sync.reading import get_queryset, match_keys
 from gestore_sync.refs import Key, Ref, show_key
+from gestore_sync.unreadable import UNREADABLE, is_of_value
 
 logger = logging.getLogger(__name__)
 METHOD_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ObjectDoesNotExist)
@@ -139,8 +140,16 @@ def is_refusal(error: DatabaseError) -> bool:
 
 def read_natural_keys(model: type[Model], using: str, keys: Sequence[Key]) -> dict[Key, tuple[Any, ...]]:
     """The natural keys of objects, for messages: one that cannot be told is left out."""
-    found = {}
-    for instance in get_queryset(model, using).filter(match_keys(model, keys)):
+    found: dict[Key, tuple[Any, ...]] = {}
+    try:
+        instances = list(get_queryset(model, using).filter(match_keys(model, keys)))
+    except UNREADABLE as error:
+        if not is_of_value(error):
+            raise
+        for key in keys if len(keys) > 1 else ():
+            found |= read_natural_keys(model, using, [key])
+        return found
+    for instance in instances:
         try:
             natural_key = natural_key_of(instance)
         except METHOD_ERRORS as error:

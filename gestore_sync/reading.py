@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -12,8 +11,8 @@ from django.db import connections
 from django.db.models import CharField, CompositePrimaryKey, F, IntegerField, Lookup, Model, Q, QuerySet, TextField
 from django.db.models.query import ValuesListIterable
 
-from gestore_sync.exceptions import UnreadableValue
-from gestore_sync.refs import Key, Ref, get_key_columns, iter_chunks, resolve_key_field
+from gestore_sync.refs import Key, get_key_columns, iter_chunks, resolve_key_field
+from gestore_sync.unreadable import naming_unreadable
 
 if TYPE_CHECKING:
     AnyListIterable = ValuesListIterable[Any]
@@ -24,6 +23,10 @@ KEYS_PER_QUERY = 50_000
 COMPOSITE_KEYS_PER_QUERY = 250
 GAPS_OF_RANGE = 100
 """So many numbers may be missing from a range that is asked for as one."""
+
+
+NUL = json.dumps("\0")[1:-1]
+"""How JSON says the character at which SQLite's ``json_each`` ends a text."""
 
 
 class AnyOf(Lookup):
@@ -70,7 +73,13 @@ class AnyOf(Lookup):
         if not all(isinstance(value, (int, str, float)) for value in values):
             return self.as_sql(compiler, connection)
         lhs, params = compiler.compile(self.lhs)
-        return f"{lhs} IN (SELECT value FROM json_each(%s))", [*params, json.dumps(values)]
+        array = json.dumps(values)
+        if NUL not in array:
+            return f"{lhs} IN (SELECT value FROM json_each(%s))", [*params, array]
+        mark = find_unused(array)
+        text = "CASE type WHEN 'text' THEN REPLACE(value, %s, CHAR(0)) ELSE value END"
+        some = [value.replace("\0", mark) if isinstance(value, str) else value for value in values]
+        return f"{lhs} IN (SELECT {text} FROM json_each(%s))", [*params, mark, json.dumps(some)]
 
     def _match_numbers(self, lhs: str, params: Sequence[Any]) -> tuple[str, Any]:
         found = find_range(self.rhs)
@@ -82,6 +91,11 @@ class AnyOf(Lookup):
             text = f"({text} AND {lhs} <> ALL(%s::bigint[]))"
             values += [*params, f"{{{','.join(map(str, gaps))}}}"]
         return text, values
+
+
+def find_unused(array: str) -> str:
+    """A character that is in none of the texts of a JSON array."""
+    return next(mark for mark in map(chr, range(0xE000, 0xF900)) if json.dumps(mark)[1:-1] not in array)
 
 
 def find_range(values: Sequence[int]) -> tuple[range, set[int]] | None:
@@ -193,36 +207,6 @@ def make_rows(
     """The query for the rows with these primary keys. ``narrow`` may annotate or filter."""
     rows = get_queryset(model, using).filter(match_keys(model, keys))
     return rows if narrow is None else narrow(rows)
-
-
-UNREADABLE = (ValueError, TypeError, ArithmeticError)
-"""What a field raises for a value of the database that it cannot read."""
-
-
-@contextmanager
-def naming_unreadable(rows: QuerySet[Any], paths: Sequence[Any]) -> Iterator[None]:
-    """Where a value cannot be read, raise :class:`UnreadableValue` that names it."""
-    try:
-        yield
-    except UNREADABLE as error:
-        name_unreadable(rows, paths, error)
-        raise
-
-
-def name_unreadable(rows: QuerySet[Any], paths: Sequence[Any], error: Exception) -> None:
-    """Raise :class:`UnreadableValue` that names the first row and column that cannot be read."""
-    for path in paths:
-        for (pk,) in rows.values_list("pk"):
-            try:
-                list(rows.filter(pk=pk).values_list(path))
-            except UNREADABLE:
-                name = str(path).removeprefix("gestore_sync_")
-                raise UnreadableValue(
-                    f"{Ref(rows.model, pk)} of the database {rows.db!r} has a value in {name!r} that the field cannot "
-                    f"read: {error}. Mend it there. Nothing was written.",
-                    ref=Ref(rows.model, pk),
-                    using=rows.db,
-                ) from error
 
 
 def iter_pointing(

@@ -13,6 +13,7 @@ from gestore_sync.exceptions import GestoreSyncError, WriteFailed
 from gestore_sync.failures import Attempts
 from gestore_sync.refs import Key, Ref
 from gestore_sync.sending import SAVING, Sender
+from gestore_sync.translation import Counterparts
 from gestore_sync.writers.portable import Writer
 from gestore_sync.writers.saving import change, create, load_instances, make_instances
 
@@ -78,6 +79,19 @@ class Rows:
             then()
 
         self._write(model, keys, make, write, created=False)
+
+    def check_unwritten(self, counterparts: Counterparts) -> None:
+        """Raise :class:`WriteFailed` for a row that the database left out, or kept, without an error."""
+        for model, target, is_written in self._writer.iter_unwritten():
+            keys = counterparts.maps[model].items() if is_written and model in counterparts.maps else ()
+            ref = next((Ref(model, key) for key, found in keys if found == target), None)
+            said = f"does not take {ref or Ref(model, target)}" if is_written else f"keeps {Ref(model, target)}"
+            raise WriteFailed(
+                f"The target {self.using!r} {said}, without an error: a trigger, a rule or a policy of its own does "
+                "that. Nothing was written.",
+                ref=ref,
+                target_ref=Ref(model, target),
+            )
 
     def _write(
         self,

@@ -35,6 +35,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("codecs",),  # values as JSON
     ("scope", "ordering", "watching"),  # what to follow, refer to, leave out; which model comes first; what is logged
     ("frontier",),
+    ("unreadable",),  # values that no field reads
     ("databases", "reading", "transactions", "schema"),  # everything that asks a database
     ("batches",),
     ("generic", "changelog", "disabling", "children"),  # the change log, as it is read

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db import connections
+from django.core.exceptions import ValidationError
+from django.db import DataError, connections
 from django.db.models import DateTimeField, Field, IntegerField, JSONField, Max, Model
 
+from gestore_sync.exceptions import WriteFailed
 from gestore_sync.fields import AwareDateTimeField
-from gestore_sync.reading import get_keys_per_query, get_queryset, match_keys
+from gestore_sync.reading import find_existing, get_keys_per_query, get_queryset, match_keys
 from gestore_sync.refs import Key, get_key_columns, iter_chunks, resolve_key_field
 from gestore_sync.repeating import map_column
 
 Row = Sequence[Any]
+MAX_KEY = 2**63 - 1
 
 
 class Writer:
@@ -24,6 +28,7 @@ class Writer:
     def __init__(self, using: str) -> None:
         self.using = using
         self.connection = connections[using]
+        self._doubts: list[tuple[type[Model], list[Key], bool]] = []
 
     def look_at(self, models: Iterable[type[Model]]) -> None:
         """Ask now what must be known of their tables, so that nothing is asked when rows are written."""
@@ -49,8 +54,20 @@ class Writer:
                 highest = cursor.fetchone()[0] or 0
                 if self.connection.vendor == "mysql":
                     highest = max(highest, self._read_counter(cursor, table) - 1)
-        first = max(highest, above, 0) + 1
-        return list(range(first, first + number))
+        return self.count_on(model, max(highest, above, 0), number)
+
+    def count_on(self, model: type[Model], highest: int, number: int) -> list[int]:
+        """The keys that follow ``highest``. Raises :class:`WriteFailed` where no database has such keys."""
+        if highest + number > MAX_KEY:
+            raise self.make_exhausted(model, number, f"the highest one is {highest}")
+        return list(range(highest + 1, highest + 1 + number))
+
+    def make_exhausted(self, model: type[Model], number: int, reason: str) -> WriteFailed:
+        """The error that says that there are no keys left."""
+        return WriteFailed(
+            f"The target {self.using!r} has no {number:,} keys left for new rows of {model._meta.label}: {reason}. "
+            "Make room there, as with a larger key. Nothing was written."
+        )
 
     def hold(self, model: type[Model], highest: int) -> None:
         """Let the database count on above ``highest``: keys up to it were reserved and are used after the commit. Where
@@ -112,10 +129,17 @@ class Writer:
         self, fields: Sequence[Field[Any, Any]], columns: Sequence[Sequence[Any]]
     ) -> list[Sequence[Any]]:
         """The columns of rows as the driver takes them."""
-        return [
-            values if self.takes_plainly(field) else map_column(self.get_preparer(field), values)
-            for field, values in zip(fields, columns, strict=True)
-        ]
+        return [self._prepare_column(field, values) for field, values in zip(fields, columns, strict=True)]
+
+    def _prepare_column(self, field: Field[Any, Any], values: Sequence[Any]) -> Sequence[Any]:
+        """Raises DataError for a value that the field has no form of for this database."""
+        if self.takes_plainly(field):
+            return values
+        try:
+            return map_column(self.get_preparer(field), values)
+        except (ValidationError, ValueError, TypeError, ArithmeticError) as error:
+            said = " ".join(error.messages) if isinstance(error, ValidationError) else str(error)
+            raise DataError(f"{field.name}: {said}") from error
 
     def insert(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]) -> None:
         """Insert rows that hold a value for each of ``fields``."""
@@ -134,7 +158,43 @@ class Writer:
         columns = ", ".join(self.quote(field) for field in fields)
         marks = ", ".join(["%s"] * len(fields))
         with self.connection.cursor() as cursor:
-            cursor.executemany(f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({marks})", rows)
+            with self.refusing_numbers():
+                cursor.executemany(f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({marks})", rows)
+            self.note_doubts(model, fields, list(zip(*rows, strict=True)), cursor.rowcount)
+
+    def note_doubts(
+        self, model: type[Model], fields: Sequence[Field[Any, Any]], columns: Sequence[Sequence[Any]], number: int
+    ) -> None:
+        """Note rows for :meth:`iter_unwritten` where the database has written fewer. ``columns``: the values of each of
+        ``fields``, as the driver takes them; ``number``: how many rows the database says it has written."""
+        if number < 0 or not columns or number >= len(columns[0]):
+            return
+        given = dict(zip(fields, columns, strict=True))
+        parts = [
+            list(map(resolve_key_field(field).to_python, given[field]))
+            for field in self.get_key_fields(model)
+            if field in given
+        ]
+        if parts:
+            keys = parts[0] if len(parts) == 1 else list(zip(*parts, strict=True))
+            self._doubts.append((model, keys, True))
+
+    def iter_unwritten(self) -> Iterator[tuple[type[Model], Key, bool]]:
+        """Rows that were written, and are not there, or that were deleted, and are; the last value says that they were
+        written. A trigger, a rule or a policy of the database may leave out rows without an error, and put them
+        elsewhere, or there later: so this is asked for when everything is written."""
+        for model, keys, is_written in self._doubts:
+            there = find_existing(model, self.using, keys)
+            yield from ((model, key, is_written) for key in keys if (key in there) is not is_written)
+
+    @staticmethod
+    @contextmanager
+    def refusing_numbers() -> Iterator[None]:
+        """Let a number that is too large for SQLite be an error of the database, as it is elsewhere."""
+        try:
+            yield
+        except OverflowError as error:
+            raise DataError(str(error)) from error
 
     def update(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[tuple[Key, Row]]) -> None:
         """Set ``fields`` of rows, given as ``(primary key, values)``."""
@@ -142,18 +202,18 @@ class Writer:
         keys = self.get_key_fields(model)
         setting = ", ".join(f"{quote(field.column or '')} = %s" for field in fields)
         where = " AND ".join(f"{quote(field.column or '')} = %s" for field in keys)
-        values = ([*row, *(key if isinstance(key, tuple) else (key,))] for key, row in rows)
-        with self.connection.cursor() as cursor:
-            cursor.executemany(
-                f"UPDATE {quote(model._meta.db_table)} SET {setting} WHERE {where}",
-                list(self.prepare([*fields, *keys], values)),
-            )
+        values = [[*row, *(key if isinstance(key, tuple) else (key,))] for key, row in rows]
+        prepared = list(self.prepare([*fields, *keys], values))
+        with self.refusing_numbers(), self.connection.cursor() as cursor:
+            cursor.executemany(f"UPDATE {quote(model._meta.db_table)} SET {setting} WHERE {where}", prepared)
+            self.note_doubts(model, [*fields, *keys], list(zip(*prepared, strict=True)), cursor.rowcount)
 
     def delete(self, model: type[Model], keys: Sequence[Key]) -> None:
         """Delete rows by primary key, and nothing else."""
         for chunk in iter_chunks(keys, get_keys_per_query(model, self.using)):
             rows = get_queryset(model, self.using).filter(match_keys(model, chunk))
-            rows._raw_delete(self.using)
+            if rows._raw_delete(self.using) != len(chunk):
+                self._doubts.append((model, chunk, False))
 
     def analyze(self, model: type[Model]) -> None:
         """Let the database count what a table holds, where that helps it to find rows."""

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any
 
 from django.conf import settings
+from django.db import DatabaseError
 from django.db.models import Field, Max, Model
 
 from gestore_sync.fields import AwareDateTimeField
@@ -22,6 +23,7 @@ from gestore_sync.writers.portable import Row, Writer
 STAGE = "gestore_sync_stage"
 ROWS_AT_ONCE = 2_000
 """So many rows are made ready while the server stores those before them."""
+SEQUENCE_AT_ITS_END = "2200H"
 BYTES_AHEAD = 4 * 2**20
 """About so much is made ready for a job; the rest when its turn comes."""
 
@@ -87,14 +89,18 @@ class PostgreSQLWriter(Writer):
             if sequence is None:
                 cursor.execute(f"LOCK TABLE {quote(model._meta.db_table)} IN SHARE ROW EXCLUSIVE MODE")
                 highest = get_queryset(model, self.using).aggregate(highest=Max("pk"))["highest"] or 0
-                first = max(highest, above) + 1
-                return list(range(first, first + number))
+                return self.count_on(model, max(highest, above), number)
             if above > 0:
                 cursor.execute(
                     f"SELECT setval(%s::regclass, GREATEST(%s, last_value)) FROM {sequence}", [sequence, above]
                 )
             for _ in range(2 if number else 0):
-                cursor.execute("SELECT nextval(%s::regclass) FROM generate_series(1, %s)", [sequence, number])
+                try:
+                    cursor.execute("SELECT nextval(%s::regclass) FROM generate_series(1, %s)", [sequence, number])
+                except DatabaseError as error:
+                    if getattr(error.__cause__, "sqlstate", None) == SEQUENCE_AT_ITS_END:
+                        raise self.make_exhausted(model, number, str(error).splitlines()[0]) from error
+                    raise
                 reserved = [row[0] for row in cursor.fetchall()]
                 highest = get_queryset(model, self.using).aggregate(highest=Max("pk"))["highest"]
                 if highest is None or highest < reserved[0]:
@@ -120,28 +126,31 @@ class PostgreSQLWriter(Writer):
         row = cursor.fetchone()
         return None if row is None else str(row[0])
 
-    def _copy(self, table: str, fields: Sequence[Field[Any, Any]], rows: Any) -> None:
-        columns = list(zip(*rows, strict=True))
-        self._copy_parts(table, fields, self._iter_parts(fields, columns) if columns else ())
+    def _copy(self, table: str, fields: Sequence[Field[Any, Any]], columns: Sequence[Sequence[Any]]) -> int:
+        return self._copy_parts(table, fields, self._iter_parts(fields, columns) if columns else ())
 
     def _copy_parts(
         self, table: str, fields: Sequence[Field[Any, Any]], parts: Iterable[tuple[bytes | None, Sequence[Row]]]
-    ) -> None:
-        """Copy rows, of which there are lines where they are known."""
+    ) -> int:
+        """Copy rows, of which there are lines where they are known; how many the database says it has made."""
         columns = ", ".join(self.quote(field) for field in fields)
         statement = f"COPY {table} ({columns}) FROM STDIN"
-        with self.connection.wrap_database_errors, self.connection.cursor() as cursor, cursor.copy(statement) as copy:
-            for lines, rows in parts:
-                if lines is not None:
-                    copy.write(lines)
-                else:
-                    for row in rows:
-                        copy.write_row(row)
+        with self.connection.wrap_database_errors, self.connection.cursor() as cursor:
+            with cursor.copy(statement) as copy:
+                for lines, rows in parts:
+                    if lines is not None:
+                        copy.write(lines)
+                    else:
+                        for row in rows:
+                            copy.write_row(row)
+            return int(cursor.rowcount)
 
     def insert(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]) -> None:
         with self._muted():
             if self.takes_copy(model):
-                self._copy(self.connection.ops.quote_name(model._meta.db_table), fields, rows)
+                columns = list(zip(*rows, strict=True))
+                number = self._copy(self.connection.ops.quote_name(model._meta.db_table), fields, columns)
+                self.note_doubts(model, fields, columns, number)
             else:
                 super().insert(model, fields, rows)
 
@@ -160,7 +169,8 @@ class PostgreSQLWriter(Writer):
 
         def insert() -> None:
             with self._muted():
-                self._copy_parts(table, fields, chain(ready, parts))
+                number = self._copy_parts(table, fields, chain(ready, parts))
+                self.note_doubts(model, fields, columns, number)
 
         return insert
 
@@ -184,14 +194,16 @@ class PostgreSQLWriter(Writer):
         where = " AND ".join(
             f"target.{quote(field.column or '')} = {STAGE}.{quote(field.column or '')}" for field in keys
         )
-        values = ([*(key if isinstance(key, tuple) else (key,)), *row] for key, row in rows)
+        values = [[*(key if isinstance(key, tuple) else (key,)), *row] for key, row in rows]
+        staging = list(zip(*values, strict=True))
         with self._muted(), self.connection.cursor() as cursor:
             cursor.execute(f"DROP TABLE IF EXISTS pg_temp.{STAGE}")
             cursor.execute(
                 f"CREATE TEMPORARY TABLE {STAGE} ON COMMIT DROP AS SELECT {columns} FROM {table} WITH NO DATA"
             )
-            self._copy(STAGE, staged, values)
+            self._copy(STAGE, staged, staging)
             cursor.execute(f"UPDATE {table} AS target SET {setting} FROM {STAGE} WHERE {where}")
+            self.note_doubts(model, staged, staging, cursor.rowcount)
 
     def analyze(self, model: type[Model]) -> None:
         with self.connection.cursor() as cursor:

@@ -1,0 +1,307 @@
+"""What a database holds or does that a model does not tell: no row is taken for another one, and what cannot be carried
+is named and does not block the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connections
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gestore_sync import api
+from gestore_sync.changelog import find_last_dates
+from gestore_sync.exceptions import UnreadableValue, WriteFailed
+from gestore_sync.models import ADDITION, ChangeLog
+from gestore_sync.reading import match
+from tests.conftest import DATABASES, Pair
+from tests.kinds.making import make
+from tests.kinds.models import Box, Galaxy, Page, PageLink, Shop, Tag, Values
+from tests.kinds.pushing import Sync, rows, watched
+from tests.logged.sites import Sites, add, ready
+from tests.policies.watching import execute, pairings
+
+SQLITE_ONLY = pytest.mark.parametrize("pair", pairings("sqlite-sqlite"), indirect=True)
+TO_SQLITE = pytest.mark.parametrize("pair", pairings("sqlite-sqlite", "postgresql-sqlite"), indirect=True)
+FROM_SQLITE = pytest.mark.parametrize("pair", pairings("sqlite-sqlite", "sqlite-postgresql"), indirect=True)
+FROM_POSTGRESQL = pytest.mark.parametrize("pair", pairings("postgresql-postgresql", "postgresql-sqlite"), indirect=True)
+POSTGRESQL_TO_SQLITE = pytest.mark.parametrize("pair", pairings("postgresql-sqlite"), indirect=True)
+
+UNREADABLE = {
+    "moment": "'infinity'",
+    "date": "'0044-03-15 BC'",
+    "time": "'24:00:00'",
+    "duration": "'3000000 years'",
+}
+
+
+@pytest.fixture
+def sync(pair: Pair) -> Iterator[Sync]:
+    with watched(pair) as sync:
+        yield sync
+
+
+@pytest.fixture
+def sites(pair: Pair, settings: Any) -> Iterator[Sites]:
+    settings.SYNCHRO_MODELS = ("kinds",)
+    with ready(pair) as sites:
+        yield sites
+
+
+def add_two(sites: Sites) -> Values:
+    """Log a good row and one that is to be made a bad one, which is returned."""
+    box = add(Box, sites.local, name="b")
+    add(Values, sites.local, box=box, mark="good")
+    bad: Values = add(Values, sites.local, box=box, mark="bad")
+    return bad
+
+
+def assert_only_the_bad_one_is_left(sites: Sites, bad: Values) -> None:
+    report = sites.send()
+
+    assert list(rows(Values, sites.remote).values_list("mark", flat=True)) == ["good"]
+    assert [failure["pk"] for failure in report.failures] == [str(bad.pk)]
+
+
+# Null characters, at which some of SQLite's functions end a text
+
+
+@pytest.mark.django_db(databases=DATABASES)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), alias=st.sampled_from(["default", "pg_local"]))
+def test_texts_are_found_that_are_asked_for_and_no_others(data: st.DataObject, alias: str) -> None:
+    letters = "a\\u0\ue000\ue001" + ("\0" if alias == "default" else "")
+    texts = st.sets(st.text(letters, min_size=1, max_size=4), max_size=6)
+    there, asked = data.draw(texts), data.draw(texts)
+    rows(Tag, alias).all().delete()
+    for text in there:
+        make(Tag, alias, name=text)
+
+    found = rows(Tag, alias).filter(match("name", asked)).values_list("name", flat=True)
+
+    assert sorted(found) == sorted(there & asked)
+
+
+@SQLITE_ONLY
+def test_the_row_that_is_named_is_deleted_and_not_one_whose_key_it_begins_with(pair: Pair) -> None:
+    for path in ("a", "a\0b"):
+        make(Page, pair.source, path=path, title="t")
+
+    api.delete_objects([rows(Page, pair.source).get(pk="a\0b")], database=pair.source)
+
+    assert set(rows(Page, pair.source).values_list("path", flat=True)) == {"a"}
+
+
+@SQLITE_ONLY
+def test_rows_whose_keys_hold_null_characters_are_moved(sync: Sync) -> None:
+    pages = [make(Page, sync.source, path=path, title="t") for path in ("a", "a\0b")]
+    for page in pages:
+        make(PageLink, sync.source, page=page, text=page.path)
+
+    sync.push(pages[1])
+
+    assert set(rows(Page, sync.target).values_list("path", flat=True)) == {"a\0b"}
+    assert set(rows(PageLink, sync.target).values_list("text", flat=True)) == {"a\0b"}
+    sync.assert_nothing_to_do(pages[1])
+
+
+@SQLITE_ONLY
+def test_the_counterpart_is_found_by_a_natural_key_that_holds_a_null_character(sync: Sync) -> None:
+    make(Tag, sync.target, name="a\0b")
+
+    report = sync.synchronize(make(Tag, sync.source, name="a\0b"))
+
+    assert (dict(report.created), rows(Tag, sync.target).count()) == ({}, 1)
+
+
+@SQLITE_ONLY
+def test_the_log_tells_when_an_object_changed_whose_key_holds_a_null_character(sites: Sites) -> None:
+    keys = ["a", "a\0b", "x" * 70 + "\0", "y" * 70]
+    for key in keys:
+        add(Page, sites.local, path=key, title="t")
+
+    found = [find_last_dates(sites.local, Page, [key]) for key in keys]
+
+    dates = dict(rows(ChangeLog, sites.local).filter(action=ADDITION).values_list("object_id", "date"))
+    assert found == [{key: dates[key]} for key in keys]
+
+
+# Values that cannot be read
+
+
+@FROM_POSTGRESQL
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_value_that_the_driver_cannot_read_is_named(sync: Sync, name: str) -> None:
+    box = make(Box, sync.source, name="b")
+    bad = [make(Values, sync.source, box=box, mark=mark) for mark in ("one", "two")][1]
+    execute(sync.source, f"UPDATE kinds_values SET {name} = {UNREADABLE[name]} WHERE id = {bad.pk}")
+
+    with pytest.raises(UnreadableValue, match=rf"kinds\.Values\.{bad.pk} .*'{name}'"):
+        sync.push(box)
+
+
+@FROM_POSTGRESQL
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_logged_object_that_the_driver_cannot_read_does_not_block_the_rest(sites: Sites, name: str) -> None:
+    bad = add_two(sites)
+    execute(sites.local, f"UPDATE kinds_values SET {name} = {UNREADABLE[name]} WHERE id = {bad.pk}")
+
+    assert_only_the_bad_one_is_left(sites, bad)
+
+
+@FROM_SQLITE
+@pytest.mark.parametrize("code", ["ff", "eda080"])
+def test_a_text_that_is_not_in_utf_8_is_named(sync: Sync, code: str) -> None:
+    box = make(Box, sync.source, name="b")
+    bad = [make(Values, sync.source, box=box, mark=mark) for mark in ("one", "two")][1]
+    execute(sync.source, f"UPDATE kinds_values SET text = CAST(x'{code}' AS TEXT) WHERE id = {bad.pk}")
+
+    with pytest.raises(UnreadableValue, match=rf"kinds\.Values\.{bad.pk} .*'text'"):
+        sync.push(box)
+
+
+@FROM_SQLITE
+def test_a_logged_object_whose_text_is_not_in_utf_8_does_not_block_the_rest(sites: Sites) -> None:
+    bad = add_two(sites)
+    execute(sites.local, f"UPDATE kinds_values SET text = CAST(x'ff' AS TEXT) WHERE id = {bad.pk}")
+
+    assert_only_the_bad_one_is_left(sites, bad)
+
+
+@FROM_SQLITE
+def test_a_text_that_is_no_json_is_told(sync: Sync) -> None:
+    box = make(Box, sync.source, name="b")
+    bad = make(Values, sync.source, box=box, mark="one")
+    update = f"UPDATE kinds_values SET json = 'broken' WHERE id = {bad.pk}"
+    execute(sync.source, "PRAGMA ignore_check_constraints = ON", update, "PRAGMA ignore_check_constraints = OFF")
+
+    with pytest.raises(UnreadableValue, match="'broken', which is none"):
+        sync.push(box)
+
+
+# Values that cannot be written
+
+
+@POSTGRESQL_TO_SQLITE
+def test_a_value_that_the_target_has_no_form_of_is_named(sync: Sync) -> None:
+    box = make(Box, sync.source, name="b")
+    bad = [make(Values, sync.source, box=box, mark=mark) for mark in ("one", "two")][1]
+    execute(sync.source, f"UPDATE kinds_values SET decimal = 'NaN' WHERE id = {bad.pk}")
+
+    with pytest.raises(WriteFailed, match=rf"refuses kinds\.Values\.{bad.pk}\b.*decimal: .*NaN"):
+        sync.push(box)
+
+    assert not rows(Box, sync.target).exists()
+
+
+@pytest.mark.parametrize("pair", pairings("sqlite-postgresql"), indirect=True)
+def test_a_value_that_the_field_has_no_form_of_is_named(sync: Sync) -> None:
+    box = make(Box, sync.source, name="b")
+    bad = [make(Values, sync.source, box=box, mark=mark) for mark in ("one", "two")][1]
+    execute(sync.source, f"UPDATE kinds_values SET address = 'x' WHERE id = {bad.pk}")
+
+    with pytest.raises(WriteFailed, match=rf"refuses kinds\.Values\.{bad.pk}\b.*address"):
+        sync.push(box)
+
+
+@POSTGRESQL_TO_SQLITE
+def test_a_logged_value_that_the_target_has_no_form_of_does_not_block_the_rest(sites: Sites) -> None:
+    bad = add_two(sites)
+    execute(sites.local, f"UPDATE kinds_values SET decimal = 'NaN' WHERE id = {bad.pk}")
+
+    assert_only_the_bad_one_is_left(sites, bad)
+
+
+@POSTGRESQL_TO_SQLITE
+def test_a_changed_value_that_the_target_has_no_form_of_is_named(sync: Sync) -> None:
+    box = make(Box, sync.source, name="b")
+    bad = [make(Values, sync.source, box=box, mark=mark) for mark in ("one", "two")][1]
+    sync.push(box)
+    execute(sync.source, f"UPDATE kinds_values SET decimal = 'NaN' WHERE id = {bad.pk}")
+
+    with pytest.raises(WriteFailed, match=rf"refuses kinds\.Values\.{bad.pk}\b.*decimal: .*NaN"):
+        sync.push(box)
+
+
+@pytest.mark.parametrize("highest", [2**63 - 1, 2**63 - 3])
+def test_that_no_keys_are_left_is_said_with_the_model(sync: Sync, highest: int) -> None:
+    make(Galaxy, sync.target, id=highest, name="theirs")
+    galaxies = [make(Galaxy, sync.source, name=str(number)) for number in range(4)]
+
+    with pytest.raises(WriteFailed, match=r"no 4 keys left for new rows of kinds\.Galaxy"):
+        sync.synchronize(*galaxies)
+
+
+# Rows that the target leaves out
+
+
+def leave_out(alias: str, mark: str) -> None:
+    """Let a trigger leave out rows with this mark."""
+    if connections[alias].vendor == "sqlite":
+        body = f"WHEN NEW.mark = '{mark}' BEGIN SELECT RAISE(IGNORE); END"
+        execute(alias, f"CREATE TRIGGER leaving_out BEFORE INSERT ON kinds_values {body}")
+        return
+    body = f"BEGIN IF NEW.mark = ''{mark}'' THEN RETURN NULL; END IF; RETURN NEW; END"
+    execute(
+        alias,
+        f"CREATE FUNCTION leaving_out() RETURNS trigger LANGUAGE plpgsql AS '{body}'",
+        "CREATE TRIGGER leaving_out BEFORE INSERT ON kinds_values FOR EACH ROW EXECUTE FUNCTION leaving_out()",
+    )
+
+
+def test_a_row_that_a_trigger_leaves_out_is_named_and_nothing_is_written(sync: Sync) -> None:
+    leave_out(sync.target, "two")
+    box = make(Box, sync.source, name="b")
+    bad = [make(Values, sync.source, box=box, mark=mark) for mark in ("one", "two", "three")][1]
+
+    with pytest.raises(WriteFailed, match=rf"does not take kinds\.Values\.{bad.pk}, without an error"):
+        sync.push(box)
+
+    assert not rows(Box, sync.target).exists()
+
+
+def test_a_logged_row_that_a_trigger_leaves_out_does_not_block_the_rest(sites: Sites) -> None:
+    leave_out(sites.remote, "bad")
+    bad = add_two(sites)
+
+    assert_only_the_bad_one_is_left(sites, bad)
+
+
+def test_a_row_that_a_trigger_keeps_is_named_and_nothing_is_written(sync: Sync) -> None:
+    box = make(Box, sync.source, name="b")
+    gone = [make(Values, sync.source, box=box, mark=mark) for mark in ("one", "two", "three")][1]
+    sync.push(box)
+    kept = rows(Values, sync.target).get(mark="two")
+    if connections[sync.target].vendor == "sqlite":
+        body = "WHEN OLD.mark = 'two' BEGIN SELECT RAISE(IGNORE); END"
+        execute(sync.target, f"CREATE TRIGGER keeping BEFORE DELETE ON kinds_values {body}")
+    else:
+        body = "BEGIN IF OLD.mark = ''two'' THEN RETURN NULL; END IF; RETURN OLD; END"
+        execute(
+            sync.target,
+            f"CREATE FUNCTION keeping() RETURNS trigger LANGUAGE plpgsql AS '{body}'",
+            "CREATE TRIGGER keeping BEFORE DELETE ON kinds_values FOR EACH ROW EXECUTE FUNCTION keeping()",
+        )
+    gone.delete()
+
+    with pytest.raises(WriteFailed, match=rf"keeps kinds\.Values\.{kept.pk}, without an error"):
+        sync.push(box, prune=True)
+
+
+@pytest.mark.parametrize("pair", pairings("sqlite-postgresql", "postgresql-postgresql"), indirect=True)
+def test_rows_that_a_trigger_puts_into_a_child_table_are_there(sync: Sync) -> None:
+    body = "BEGIN INSERT INTO shops_elsewhere SELECT NEW.*; RETURN NULL; END"
+    execute(
+        sync.target,
+        "CREATE TABLE shops_elsewhere () INHERITS (kinds_shop)",
+        f"CREATE FUNCTION elsewhere() RETURNS trigger LANGUAGE plpgsql AS '{body}'",
+        "CREATE TRIGGER elsewhere BEFORE INSERT ON kinds_shop FOR EACH ROW EXECUTE FUNCTION elsewhere()",
+    )
+    shops = [make(Shop, sync.source, name=name) for name in ("one", "two")]
+
+    report = sync.synchronize(*shops)
+
+    assert report.created["kinds.Shop"] == 2
+    assert sorted(rows(Shop, sync.target).values_list("name", flat=True)) == ["one", "two"]
