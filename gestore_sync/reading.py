@@ -113,8 +113,11 @@ def find_range(values: Sequence[int]) -> tuple[range, set[int]] | None:
 
 
 def make_array(texts: Sequence[str]) -> str:
-    """Texts as PostgreSQL writes an array of them, which it reads faster than the driver makes it."""
+    """Texts as PostgreSQL writes an array of them, which it reads faster than the driver makes it. Those that hold null
+    characters, as none of its texts does, are left out."""
     joined = '","'.join(texts)
+    if "\0" in joined:
+        return make_array([text for text in texts if "\0" not in text])
     if "\\" in joined or joined.count('"') > 2 * (len(texts) - 1):
         joined = '","'.join(text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
     return f'{{"{joined}"}}' if texts else "{}"

@@ -3,7 +3,7 @@ is named and does not block the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -27,6 +27,7 @@ SQLITE_ONLY = pytest.mark.parametrize("pair", pairings("sqlite-sqlite"), indirec
 TO_SQLITE = pytest.mark.parametrize("pair", pairings("sqlite-sqlite", "postgresql-sqlite"), indirect=True)
 FROM_SQLITE = pytest.mark.parametrize("pair", pairings("sqlite-sqlite", "sqlite-postgresql"), indirect=True)
 FROM_POSTGRESQL = pytest.mark.parametrize("pair", pairings("postgresql-postgresql", "postgresql-sqlite"), indirect=True)
+TO_POSTGRESQL = pytest.mark.parametrize("pair", pairings("sqlite-postgresql"), indirect=True)
 POSTGRESQL_TO_SQLITE = pytest.mark.parametrize("pair", pairings("postgresql-sqlite"), indirect=True)
 
 UNREADABLE = {
@@ -35,6 +36,13 @@ UNREADABLE = {
     "time": "'24:00:00'",
     "duration": "'3000000 years'",
 }
+
+NULLS: dict[str, Callable[[Callable[..., Any], str], Any]] = {
+    "key": lambda make, alias: make(Page, alias, path="a\0b", title="t"),
+    "natural key": lambda make, alias: make(Tag, alias, name="a\0b"),
+    "content": lambda make, alias: make(Values, alias, box=make(Box, alias, name="b"), mark="a\0b"),
+}
+"""By where a null character is, what makes an object with one, of a function that makes objects."""
 
 
 @pytest.fixture
@@ -50,12 +58,26 @@ def sites(pair: Pair, settings: Any) -> Iterator[Sites]:
         yield sites
 
 
-def add_two(sites: Sites) -> Values:
-    """Log a good row and one that is to be made a bad one, which is returned."""
+def make_bad(sync: Sync, name: str, value: str) -> tuple[Box, Values]:
+    """Make a box with a good row and one that has a bad value, which are the box and the bad row that are returned."""
+    box = make(Box, sync.source, name="b")
+    bad = [make(Values, sync.source, box=box, mark=mark) for mark in ("one", "two")][1]
+    spoil(sync.source, bad, name, value)
+    return box, bad
+
+
+def log_bad(sites: Sites, name: str = "char", value: str = "NULL") -> Values:
+    """Log a good row and one that has a bad value, which is returned."""
     box = add(Box, sites.local, name="b")
     add(Values, sites.local, box=box, mark="good")
     bad: Values = add(Values, sites.local, box=box, mark="bad")
+    spoil(sites.local, bad, name, value)
     return bad
+
+
+def spoil(alias: str, row: Values, name: str, value: str) -> None:
+    """Give a row a value, written in SQL, that Django would not."""
+    execute(alias, f"UPDATE kinds_values SET {name} = {value} WHERE id = {row.pk}")
 
 
 def assert_only_the_bad_one_is_left(sites: Sites, bad: Values) -> None:
@@ -134,9 +156,7 @@ def test_the_log_tells_when_an_object_changed_whose_key_holds_a_null_character(s
 @FROM_POSTGRESQL
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_a_value_that_the_driver_cannot_read_is_named(sync: Sync, name: str) -> None:
-    box = make(Box, sync.source, name="b")
-    bad = [make(Values, sync.source, box=box, mark=mark) for mark in ("one", "two")][1]
-    execute(sync.source, f"UPDATE kinds_values SET {name} = {UNREADABLE[name]} WHERE id = {bad.pk}")
+    box, bad = make_bad(sync, name, UNREADABLE[name])
 
     with pytest.raises(UnreadableValue, match=rf"kinds\.Values\.{bad.pk} .*'{name}'"):
         sync.push(box)
@@ -145,8 +165,7 @@ def test_a_value_that_the_driver_cannot_read_is_named(sync: Sync, name: str) -> 
 @FROM_POSTGRESQL
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_a_logged_object_that_the_driver_cannot_read_does_not_block_the_rest(sites: Sites, name: str) -> None:
-    bad = add_two(sites)
-    execute(sites.local, f"UPDATE kinds_values SET {name} = {UNREADABLE[name]} WHERE id = {bad.pk}")
+    bad = log_bad(sites, name, UNREADABLE[name])
 
     assert_only_the_bad_one_is_left(sites, bad)
 
@@ -154,9 +173,7 @@ def test_a_logged_object_that_the_driver_cannot_read_does_not_block_the_rest(sit
 @FROM_SQLITE
 @pytest.mark.parametrize("code", ["ff", "eda080"])
 def test_a_text_that_is_not_in_utf_8_is_named(sync: Sync, code: str) -> None:
-    box = make(Box, sync.source, name="b")
-    bad = [make(Values, sync.source, box=box, mark=mark) for mark in ("one", "two")][1]
-    execute(sync.source, f"UPDATE kinds_values SET text = CAST(x'{code}' AS TEXT) WHERE id = {bad.pk}")
+    box, bad = make_bad(sync, "text", f"CAST(x'{code}' AS TEXT)")
 
     with pytest.raises(UnreadableValue, match=rf"kinds\.Values\.{bad.pk} .*'text'"):
         sync.push(box)
@@ -164,8 +181,7 @@ def test_a_text_that_is_not_in_utf_8_is_named(sync: Sync, code: str) -> None:
 
 @FROM_SQLITE
 def test_a_logged_object_whose_text_is_not_in_utf_8_does_not_block_the_rest(sites: Sites) -> None:
-    bad = add_two(sites)
-    execute(sites.local, f"UPDATE kinds_values SET text = CAST(x'ff' AS TEXT) WHERE id = {bad.pk}")
+    bad = log_bad(sites, "text", "CAST(x'ff' AS TEXT)")
 
     assert_only_the_bad_one_is_left(sites, bad)
 
@@ -184,11 +200,30 @@ def test_a_text_that_is_no_json_is_told(sync: Sync) -> None:
 # Values that cannot be written
 
 
+@TO_POSTGRESQL
+@pytest.mark.parametrize("kind", NULLS)
+def test_an_object_with_a_null_character_that_postgresql_does_not_take_is_named(sync: Sync, kind: str) -> None:
+    bad = NULLS[kind](make, sync.source)
+
+    with pytest.raises(WriteFailed, match=rf"refuses kinds\.{type(bad).__name__}\.{bad.pk}\b.*NUL"):
+        sync.synchronize(bad)
+
+
+@TO_POSTGRESQL
+@pytest.mark.parametrize("kind", NULLS)
+def test_a_logged_object_with_a_null_character_does_not_block_the_rest(sites: Sites, kind: str) -> None:
+    add(Page, sites.local, path="good", title="t")
+    bad = NULLS[kind](add, sites.local)
+
+    report = sites.send()
+
+    assert list(rows(Page, sites.remote).values_list("path", flat=True)) == ["good"]
+    assert [(failure["model"], failure["pk"]) for failure in report.failures] == [(bad._meta.label, str(bad.pk))]
+
+
 @POSTGRESQL_TO_SQLITE
 def test_a_value_that_the_target_has_no_form_of_is_named(sync: Sync) -> None:
-    box = make(Box, sync.source, name="b")
-    bad = [make(Values, sync.source, box=box, mark=mark) for mark in ("one", "two")][1]
-    execute(sync.source, f"UPDATE kinds_values SET decimal = 'NaN' WHERE id = {bad.pk}")
+    box, bad = make_bad(sync, "decimal", "'NaN'")
 
     with pytest.raises(WriteFailed, match=rf"refuses kinds\.Values\.{bad.pk}\b.*decimal: .*NaN"):
         sync.push(box)
@@ -196,11 +231,9 @@ def test_a_value_that_the_target_has_no_form_of_is_named(sync: Sync) -> None:
     assert not rows(Box, sync.target).exists()
 
 
-@pytest.mark.parametrize("pair", pairings("sqlite-postgresql"), indirect=True)
+@TO_POSTGRESQL
 def test_a_value_that_the_field_has_no_form_of_is_named(sync: Sync) -> None:
-    box = make(Box, sync.source, name="b")
-    bad = [make(Values, sync.source, box=box, mark=mark) for mark in ("one", "two")][1]
-    execute(sync.source, f"UPDATE kinds_values SET address = 'x' WHERE id = {bad.pk}")
+    box, bad = make_bad(sync, "address", "'x'")
 
     with pytest.raises(WriteFailed, match=rf"refuses kinds\.Values\.{bad.pk}\b.*address"):
         sync.push(box)
@@ -208,8 +241,7 @@ def test_a_value_that_the_field_has_no_form_of_is_named(sync: Sync) -> None:
 
 @POSTGRESQL_TO_SQLITE
 def test_a_logged_value_that_the_target_has_no_form_of_does_not_block_the_rest(sites: Sites) -> None:
-    bad = add_two(sites)
-    execute(sites.local, f"UPDATE kinds_values SET decimal = 'NaN' WHERE id = {bad.pk}")
+    bad = log_bad(sites, "decimal", "'NaN'")
 
     assert_only_the_bad_one_is_left(sites, bad)
 
@@ -219,7 +251,7 @@ def test_a_changed_value_that_the_target_has_no_form_of_is_named(sync: Sync) -> 
     box = make(Box, sync.source, name="b")
     bad = [make(Values, sync.source, box=box, mark=mark) for mark in ("one", "two")][1]
     sync.push(box)
-    execute(sync.source, f"UPDATE kinds_values SET decimal = 'NaN' WHERE id = {bad.pk}")
+    spoil(sync.source, bad, "decimal", "'NaN'")
 
     with pytest.raises(WriteFailed, match=rf"refuses kinds\.Values\.{bad.pk}\b.*decimal: .*NaN"):
         sync.push(box)
@@ -264,7 +296,7 @@ def test_a_row_that_a_trigger_leaves_out_is_named_and_nothing_is_written(sync: S
 
 def test_a_logged_row_that_a_trigger_leaves_out_does_not_block_the_rest(sites: Sites) -> None:
     leave_out(sites.remote, "bad")
-    bad = add_two(sites)
+    bad = log_bad(sites)
 
     assert_only_the_bad_one_is_left(sites, bad)
 
