@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -70,7 +71,7 @@ class AnyOf(Lookup):
 
     def as_sqlite(self, compiler: Any, connection: Any) -> tuple[str, Any]:
         values = self._get_values(connection)
-        if not all(isinstance(value, (int, str, float)) for value in values):
+        if not all(isinstance(value, (int, str)) or (type(value) is float and isfinite(value)) for value in values):
             return self.as_sql(compiler, connection)
         lhs, params = compiler.compile(self.lhs)
         array = json.dumps(values)

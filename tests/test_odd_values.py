@@ -3,6 +3,7 @@ is named and does not block the rest."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -104,6 +105,18 @@ def test_texts_are_found_that_are_asked_for_and_no_others(data: st.DataObject, a
     found = rows(Tag, alias).filter(match("name", asked)).values_list("name", flat=True)
 
     assert sorted(found) == sorted(there & asked)
+
+
+@pytest.mark.django_db(databases=DATABASES)
+@pytest.mark.parametrize("alias", ["default", "pg_local"])
+def test_numbers_are_found_that_are_infinite(alias: str) -> None:
+    box = make(Box, alias, name="b")
+    for mark, number in {"great": math.inf, "small": -math.inf, "usual": 1.5, "other": 2.5}.items():
+        make(Values, alias, box=box, mark=mark, real=number)
+
+    found = rows(Values, alias).filter(match("real", [math.inf, -math.inf, 1.5]))
+
+    assert set(found.values_list("mark", flat=True)) == {"great", "small", "usual"}
 
 
 @SQLITE_ONLY
