@@ -167,7 +167,7 @@ class Background:
         if connection is not None and connection.vendor == "postgresql" and not has_triggers(connection):
             self._connection = connection
         self._pool: ThreadPoolExecutor | None = None
-        self._jobs: list[Future[None]] = []
+        self._jobs: list[Future[object]] = []
         self._futures: list[Future[Any]] = []
         self._thread = 0
 
@@ -210,7 +210,7 @@ class Background:
         """Whether there is a second thread."""
         return self._pool is not None
 
-    def run(self, job: Callable[[], None]) -> None:
+    def run(self, job: Callable[[], object]) -> None:
         """Run a job, now or while the caller goes on."""
         if self._pool is None:
             job()

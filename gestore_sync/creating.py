@@ -80,6 +80,7 @@ class Creator:
     def prepare(self, models: Sequence[type[Model]], graph: LinkGraph, journal: Journal) -> None:
         """Begin a transaction. ``models``: in the order of their rows."""
         self._journal = journal
+        self._rows.begin()
         self._sent = None
         self._unchecked.clear()
         self._checkable = find_checkable(self.target, models, graph)
@@ -115,7 +116,7 @@ class Creator:
         if before is not None and is_apart:
             self._note(*before)
 
-    def _make_insert(self, batch: Batch) -> Callable[[], None] | None:
+    def _make_insert(self, batch: Batch) -> Callable[[], int] | None:
         """The job that inserts rows; None where one holds what the target has no form of."""
         try:
             return self._writer.make_insert(batch.layout.model, batch.fields, list(zip(*batch.rows, strict=True)))
@@ -143,20 +144,21 @@ class Creator:
         layout = batch.layout
         imprints: dict[Key, tuple[int, int]] = {}
         self._rows.insert(
-            *(layout.model, list(batch.keys), batch.fields, batch.rows),
+            *(layout.model, list(batch.keys), batch.targets, batch.fields, batch.rows),
             then=lambda: imprints.update(self._imprinter.read(layout, batch.sources)),
         )
         return Created(imprints, self._find_known(batch))
 
-    def _send(self, batch: Batch, insert: Callable[[], None]) -> Created | None:
+    def _send(self, batch: Batch, insert: Callable[[], int]) -> Created | None:
         """Insert rows, in the second thread; None where the target refuses them, and none are there."""
         try:
             with transaction.atomic(using=self.target):
-                insert()
+                number = insert()
         except DatabaseError as error:
             if not is_refusal(error):
                 raise
             return None
+        self._rows.note_inserted(batch.layout.model, batch.targets, number)
         imprints = self._imprinter.read(batch.layout, batch.sources)
         known = self._find_known(batch)
         self._check(batch)

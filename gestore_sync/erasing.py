@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from django.db import DatabaseError, IntegrityError, connections
+from django.db import IntegrityError, connections
 from django.db.models import Model
 
 from gestore_sync.adapters import TreeChanges
@@ -36,9 +36,8 @@ from gestore_sync.sending import DELETING, Sender
 class Refusals(Attempts):
     """Names the row at which the database refuses a batch."""
 
-    def _explain(self, ref: Ref, using: str, error: DatabaseError) -> WriteFailed:
-        explained = super()._explain(ref, using, error)
-        reason = first_line(error)
+    def _explain(self, ref: Ref, using: str, reason: str) -> WriteFailed:
+        explained = super()._explain(ref, using, reason)
         return WriteFailed(
             f"The database {using!r} refuses to delete {ref}, or to change it: {reason}. Nothing was deleted.",
             failure=explained.failure,

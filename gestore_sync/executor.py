@@ -132,7 +132,8 @@ class Executor:
         self.trees.mend()
         forget_around(self.store, self.graph)
         self.journal.write()
-        self.rows.check_unwritten(self.counterparts)
+        self.rows.check_doubts(self.counterparts)
+        self._check_refused()
         self.attempts.check_constraints()
         insert_run(self.store, self.plan, started, self.uuid, entries)
 
@@ -272,7 +273,7 @@ class Executor:
         model = self._models[operation.label]
 
         def delete(some: Sequence[Key]) -> None:
-            self.writer.delete(model, some)
+            self.rows.note_deleted(model, some, self.writer.delete(model, some))
             if self._checks_early:
                 self.attempts.check_everything()
 

@@ -82,7 +82,7 @@ class Attempts:
                 raise WriteFailed(
                     f"The target {self.target!r} refuses rows of {model._meta.label} together: {first_line(error)}."
                 ) from error
-            refusal = self._explain(Ref(model, keys[0]), using or self.source, error)
+            refusal = self._explain(Ref(model, keys[0]), using or self.source, first_line(error))
             if not self.tolerant:
                 raise refusal from error
             self.refused.append(refusal)
@@ -92,9 +92,15 @@ class Attempts:
             refusal.ref = Ref(model, keys[0])
             self.refused.append(refusal)
 
-    def _explain(self, ref: Ref, using: str, error: DatabaseError) -> WriteFailed:
+    def refuse(self, ref: Ref, using: str, reason: str) -> None:
+        """Note that an object, of ``using``, was refused without an error of the database."""
+        refusal = self._explain(ref, using, reason)
+        if not self.tolerant:
+            raise refusal
+        self.refused.append(refusal)
+
+    def _explain(self, ref: Ref, using: str, reason: str) -> WriteFailed:
         natural_key = read_natural_keys(ref.model, using, [ref.pk]).get(ref.pk)
-        reason = first_line(error)
         named = f"{ref} {natural_key!r}" if natural_key else str(ref)
         return WriteFailed(
             f"The target {self.target!r} refuses {named}: {reason}. "
@@ -146,8 +152,9 @@ def read_natural_keys(model: type[Model], using: str, keys: Sequence[Key]) -> di
     except UNREADABLE as error:
         if not is_of_value(error):
             raise
-        for key in keys if len(keys) > 1 else ():
-            found |= read_natural_keys(model, using, [key])
+        half = len(keys) // 2
+        for some in (keys[:half], keys[half:]) if half else ():
+            found |= read_natural_keys(model, using, some)
         return found
     for instance in instances:
         try:

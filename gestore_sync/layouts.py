@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any
 
+from django.db import connections
 from django.db.models import F, JSONField, Model, QuerySet, TextField
 from django.db.models.fields.generated import GeneratedField
 from django.db.models.functions import Cast
 
 from gestore_sync.background import read_batches
 from gestore_sync.columnvalues import ColumnValues
+from gestore_sync.exceptions import UnreadableValue
 from gestore_sync.generic import find_generic_target, to_key
 from gestore_sync.identity import get_skipped, has_automatic_key
 from gestore_sync.imprints import IMPRINT, MAX_COLUMNS, annotate_imprint, read_imprints, takes_imprints
@@ -112,10 +115,12 @@ class Layout(ColumnValues):
         """The rows with these keys, in no order. JSON comes as the text that the database holds. ``imprints``: each
         with its imprint as the last value, which only plain layouts have."""
         paths = [column.path for column in self.columns] + (self.extras if extras else [])
+        rows: Iterable[tuple[Any, ...]]
         if imprints:
             rows = iter_rows(self.model, using, keys, [*paths, IMPRINT], self._annotate_all)
         else:
             rows = iter_rows(self.model, using, keys, paths, self._annotate)
+        rows = self.iter_checked(using, rows)
         if self.tree is None:
             yield from rows
             return
@@ -125,6 +130,32 @@ class Layout(ColumnValues):
         for row in rows:
             node = nodes.get(row[0])
             yield (*row, *padding, None if node is None else node.parent)
+
+    def iter_checked(self, using: str, rows: Iterable[tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:
+        """Rows that were read. Raises :class:`UnreadableValue` where one for JSON holds none, as only SQLite's may."""
+        places = [number for number, column in enumerate(self.columns, start=1) if column.is_json]
+        return self._iter_checked(using, rows, places) if places and connections[using].vendor == "sqlite" else rows
+
+    def _iter_checked(
+        self, using: str, rows: Iterable[tuple[Any, ...]], places: Sequence[int]
+    ) -> Iterator[tuple[Any, ...]]:
+        for row in rows:
+            for at in places:
+                if row[at] not in (None, "{}", "[]"):
+                    self._check_json(using, row[0], at - 1, row[at])
+            yield row
+
+    def _check_json(self, using: str, key: Key, number: int, text: str) -> None:
+        try:
+            json.loads(text)
+        except ValueError as error:
+            ref = Ref(self.model, key)
+            raise UnreadableValue(
+                f"{ref} of the database {using!r} has a value in {self.names[number]!r} that is no JSON: {error}. "
+                "Mend it there. Nothing was written.",
+                ref=ref,
+                using=using,
+            ) from error
 
     def read_batches(
         self, using: str, batches: Iterable[list[Key]], *, imprints: bool = False

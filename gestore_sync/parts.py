@@ -180,6 +180,7 @@ class PartExecutor(Executor):
         self._write_deferred()
         forget_around(self.store, self.graph)
         self.journal.write()
+        self.rows.check_doubts(self.counterparts)
         counts = Report(created=count_rows(part))
         insert_run(self.store, replace(self.plan, report=counts), started, uuid, None)
 

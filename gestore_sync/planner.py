@@ -167,7 +167,8 @@ class Planner:
         batches = iter_batches(model, self.source, rest)
         with layout.read_batches(self.source, batches, imprints=has_imprints) as stream:
             for keys, rows in stream:
-                self._plan_batch(layout, keys, {row[0]: row for row in rows}, has_imprints=has_imprints)
+                by_key = {row[0]: row for row in layout.iter_checked(self.source, rows)}
+                self._plan_batch(layout, keys, by_key, has_imprints=has_imprints)
                 self.progress.advance(len(keys))
         if matched:
             self.plan.report.matched[model._meta.label] += len(matched)

@@ -209,8 +209,17 @@ def make_rows(
     narrow: Callable[[QuerySet[Any]], QuerySet[Any]] | None = None,
 ) -> QuerySet[Any]:
     """The query for the rows with these primary keys. ``narrow`` may annotate or filter."""
+    keys = leave_out_nulls(model, using, keys)
     rows = get_queryset(model, using).filter(match_keys(model, keys))
     return rows if narrow is None else narrow(rows)
+
+
+def leave_out_nulls(model: type[Model], using: str, keys: Sequence[Key]) -> Sequence[Key]:
+    """Composite keys that a database may be asked for: PostgreSQL refuses texts with null characters, and has none.
+    Other keys see to that themselves."""
+    if connections[using].vendor != "postgresql" or not isinstance(model._meta.pk, CompositePrimaryKey):
+        return keys
+    return [key for key in keys if not any(isinstance(part, str) and "\0" in part for part in key)]
 
 
 def iter_pointing(

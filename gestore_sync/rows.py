@@ -11,6 +11,8 @@ from django.db.models import Field, Model
 from gestore_sync.conf import get_signal_mode
 from gestore_sync.exceptions import GestoreSyncError, WriteFailed
 from gestore_sync.failures import Attempts
+from gestore_sync.keysets import make_key_list
+from gestore_sync.reading import find_existing
 from gestore_sync.refs import Key, Ref
 from gestore_sync.sending import SAVING, Sender
 from gestore_sync.translation import Counterparts
@@ -18,6 +20,8 @@ from gestore_sync.writers.portable import Writer
 from gestore_sync.writers.saving import change, create, load_instances, make_instances
 
 AnyField: TypeAlias = "Field[Any, Any]"
+LEFT_OUT = "it is not there after it was inserted without an error: a trigger, a rule or a policy does that"
+KEPT = "it is there after it was deleted without an error: a trigger, a rule or a policy does that"
 
 
 class Rows:
@@ -28,32 +32,59 @@ class Rows:
         self._writer = writer
         self._sender = sender
         self._attempts = attempts
+        self._doubts: list[tuple[type[Model], Any, bool]] = []
 
     def is_silent(self, model: type[Model]) -> bool:
         """Whether rows of ``model`` are written in bulk, and nobody is told."""
         return get_signal_mode(model._meta.label) != "save" and not self._sender.is_heard(model, SAVING)
 
+    def begin(self) -> None:
+        """Begin a transaction."""
+        self._doubts.clear()
+
     def insert(
         self,
         model: type[Model],
         keys: list[Key],
+        targets: Sequence[Key],
         fields: list[AnyField],
         rows: list[list[Any]],
         *,
         then: Callable[[], None] = lambda: None,
     ) -> None:
-        """Insert rows. ``keys``: those of their objects, by which they are named. ``then`` is called when they are
-        there, before anyone is told."""
+        """Insert rows. ``keys``: those of their objects, by which they are named; ``targets``: those of the rows.
+        ``then`` is called when they are there, before anyone is told."""
         names = [field.attname for field in fields]
+        made = 0
 
         def make() -> list[Model]:
             return make_instances(model, self.using, [dict(zip(names, row, strict=True)) for row in rows])
 
+        def insert(some: Sequence[list[Any]]) -> None:
+            nonlocal made
+            made += self._writer.insert(model, fields, some)
+
         def write() -> None:
-            self._attempts.write(model, keys, rows, lambda some: self._writer.insert(model, fields, some))
+            self._attempts.write(model, keys, rows, insert)
             then()
 
         self._write(model, keys, make, write, created=True)
+        self.note_inserted(model, targets, made)
+
+    def note_inserted(self, model: type[Model], targets: Sequence[Key], number: int) -> None:
+        """Note rows of which the database says that it has made ``number``."""
+        if number != len(targets):
+            self._note_doubts(model, targets, are_there=True)
+
+    def note_deleted(self, model: type[Model], targets: Sequence[Key], number: int) -> None:
+        """Note rows of which the database says that it has deleted ``number``."""
+        if number != len(targets):
+            self._note_doubts(model, targets, are_there=False)
+
+    def _note_doubts(self, model: type[Model], targets: Sequence[Key], *, are_there: bool) -> None:
+        keys = make_key_list(model)
+        keys.extend(targets)
+        self._doubts.append((model, keys, are_there))
 
     def update(
         self,
@@ -80,18 +111,21 @@ class Rows:
 
         self._write(model, keys, make, write, created=False)
 
-    def check_unwritten(self, counterparts: Counterparts) -> None:
-        """Raise :class:`WriteFailed` for a row that the database left out, or kept, without an error."""
-        for model, target, is_written in self._writer.iter_unwritten():
-            keys = counterparts.maps[model].items() if is_written and model in counterparts.maps else ()
-            ref = next((Ref(model, key) for key, found in keys if found == target), None)
-            said = f"does not take {ref or Ref(model, target)}" if is_written else f"keeps {Ref(model, target)}"
-            raise WriteFailed(
-                f"The target {self.using!r} {said}, without an error: a trigger, a rule or a policy of its own does "
-                "that. Nothing was written.",
-                ref=ref,
-                target_ref=Ref(model, target),
-            )
+    def check_doubts(self, counterparts: Counterparts) -> None:
+        """Look for rows that the database has left out, or kept, without an error, when everything is written: it may
+        put them elsewhere, or there later. They are refused as those with an error are."""
+        for model, targets, are_there in self._doubts:
+            found = find_existing(model, self.using, targets)
+            wrong = [key for key in targets if (key in found) is not are_there]
+            known = counterparts.maps.get(model) if wrong and are_there else None
+            sources = {target: key for key, target in known.items()} if known is not None else {}
+            for target in wrong:
+                reason = LEFT_OUT if are_there else KEPT
+                if target in sources:
+                    self._attempts.refuse(Ref(model, sources[target]), self._attempts.source, reason)
+                else:
+                    self._attempts.refuse(Ref(model, target), self.using, reason)
+        self._doubts.clear()
 
     def _write(
         self,

@@ -44,17 +44,31 @@ def name_unreadable(rows: QuerySet[Any], paths: Sequence[Any], error: Exception)
     """Raise :class:`UnreadableValue` that names the first row and column that cannot be read."""
     names = [field.attname for field in rows.model._meta.concrete_fields]
     columns = [path for path in paths if path in names]  # what is made of columns comes after them
-    for path in [*columns, *(path for path in paths if path not in columns)]:
-        for (pk,) in rows.values_list("pk"):
-            try:
-                list(rows.filter(pk=pk).values_list(path))
-            except UNREADABLE as reason:
-                if not is_of_value(reason):
-                    raise
-                name = str(path).removeprefix("gestore_sync_")
-                raise UnreadableValue(
-                    f"{Ref(rows.model, pk)} of the database {rows.db!r} has a value in {name!r} that the field cannot "
-                    f"read: {error}. Mend it there. Nothing was written.",
-                    ref=Ref(rows.model, pk),
-                    using=rows.db,
-                ) from error
+    ordered = rows.order_by("pk")
+    for path in ["pk", *columns, *(path for path in paths if path not in columns)]:
+        values = ordered.values_list(path)
+        low, high = 0, rows.count()
+        if can_read(values[low:high]):
+            continue
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if can_read(values[low:middle]) else (low, middle)
+        label, name = rows.model._meta.label, str(path).removeprefix("gestore_sync_")
+        ref = None if path == "pk" else Ref(rows.model, ordered.values_list("pk")[low][0])
+        raise UnreadableValue(
+            f"{ref or f'A row of {label}'} of the database {rows.db!r} has a value in {name!r} that the field cannot "
+            f"read: {error}. Mend it there. Nothing was written.",
+            ref=ref,
+            using=rows.db,
+        ) from error
+
+
+def can_read(values: QuerySet[Any]) -> bool:
+    """Whether all values of a query can be read."""
+    try:
+        list(values)
+    except UNREADABLE as error:
+        if not is_of_value(error):
+            raise
+        return False
+    return True

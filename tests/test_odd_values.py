@@ -9,17 +9,20 @@ from typing import Any
 
 import pytest
 from django.db import connections
+from django.utils.timezone import now
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gestore_sync import api
 from gestore_sync.changelog import find_last_dates
-from gestore_sync.exceptions import UnreadableValue, WriteFailed
-from gestore_sync.models import ADDITION, ChangeLog
-from gestore_sync.reading import match
+from gestore_sync.exceptions import PartlyWritten, UnreadableValue, WriteFailed
+from gestore_sync.models import ADDITION, ChangeLog, IdMapping
+from gestore_sync.planner import Planner
+from gestore_sync.reading import leave_out_nulls, match
+from gestore_sync.writers import get_writer
 from tests.conftest import DATABASES, Pair
 from tests.kinds.making import make
-from tests.kinds.models import Box, Galaxy, Page, PageLink, Shop, Tag, Values
+from tests.kinds.models import Box, Galaxy, Page, PageLink, Shop, Slot, Tag, Values
 from tests.kinds.pushing import Sync, rows, watched
 from tests.logged.sites import Sites, add, ready
 from tests.policies.watching import execute, pairings
@@ -199,15 +202,39 @@ def test_a_logged_object_whose_text_is_not_in_utf_8_does_not_block_the_rest(site
     assert_only_the_bad_one_is_left(sites, bad)
 
 
-@FROM_SQLITE
-def test_a_text_that_is_no_json_is_told(sync: Sync) -> None:
-    box = make(Box, sync.source, name="b")
-    bad = make(Values, sync.source, box=box, mark="one")
-    update = f"UPDATE kinds_values SET json = 'broken' WHERE id = {bad.pk}"
-    execute(sync.source, "PRAGMA ignore_check_constraints = ON", update, "PRAGMA ignore_check_constraints = OFF")
+def spoil_json(alias: str, row: Values) -> None:
+    """Give a row a text that is no JSON, as a table may hold that Django did not make."""
+    execute(alias, "PRAGMA ignore_check_constraints = ON")
+    spoil(alias, row, "json", "'broken'")
+    execute(alias, "PRAGMA ignore_check_constraints = OFF")
 
-    with pytest.raises(UnreadableValue, match="'broken', which is none"):
+
+@FROM_SQLITE
+def test_a_text_that_is_no_json_is_named(sync: Sync) -> None:
+    box, bad = make_bad(sync, "char", "NULL")
+    spoil_json(sync.source, bad)
+
+    with pytest.raises(UnreadableValue, match=rf"kinds\.Values\.{bad.pk} .*'json' that is no JSON"):
         sync.push(box)
+
+
+@TO_SQLITE
+def test_a_text_of_the_target_that_is_no_json_is_named(sync: Sync) -> None:
+    box, _ = make_bad(sync, "char", "NULL")
+    sync.push(box)
+    theirs = rows(Values, sync.target).get(mark="two")
+    spoil_json(sync.target, theirs)
+
+    with pytest.raises(UnreadableValue, match=rf"kinds\.Values\.{theirs.pk} .*'{sync.target}' .*'json' that is no"):
+        sync.push(box)
+
+
+@FROM_SQLITE
+def test_a_logged_text_that_is_no_json_does_not_block_the_rest(sites: Sites) -> None:
+    bad = log_bad(sites)
+    spoil_json(sites.local, bad)
+
+    assert_only_the_bad_one_is_left(sites, bad)
 
 
 # Values that cannot be written
@@ -301,10 +328,94 @@ def test_a_row_that_a_trigger_leaves_out_is_named_and_nothing_is_written(sync: S
     box = make(Box, sync.source, name="b")
     bad = [make(Values, sync.source, box=box, mark=mark) for mark in ("one", "two", "three")][1]
 
-    with pytest.raises(WriteFailed, match=rf"does not take kinds\.Values\.{bad.pk}, without an error"):
+    with pytest.raises(WriteFailed, match=rf"refuses kinds\.Values\.{bad.pk}: it is not there"):
         sync.push(box)
 
     assert not rows(Box, sync.target).exists()
+
+
+@pytest.mark.parametrize("mode", ["raw", "save"])
+def test_a_row_that_is_left_out_is_named_where_signals_are_sent(sync: Sync, settings: Any, mode: str) -> None:
+    settings.GESTORE_SYNC = {"SIGNALS": mode}
+    leave_out(sync.target, "two")
+    box, bad = make_bad(sync, "char", "NULL")
+
+    with pytest.raises(WriteFailed, match=rf"kinds\.Values\.{bad.pk}\b"):
+        sync.push(box)
+
+    assert not rows(Box, sync.target).exists()
+
+
+def test_a_row_that_is_left_out_is_named_in_a_later_part(sync: Sync) -> None:
+    leave_out(sync.target, "two")
+    box, bad = make_bad(sync, "char", "NULL")
+
+    with pytest.raises(PartlyWritten, match=rf"kinds\.Values\.{bad.pk}\b"):
+        sync.synchronize(box, commit_every=1)
+
+    assert not rows(Values, sync.target).filter(mark="two").exists()
+    assert not rows(IdMapping, sync.target).filter(model="kinds.values", source_pk=str(bad.pk)).exists()
+
+
+def test_a_change_that_a_trigger_leaves_out_is_named(sync: Sync) -> None:
+    box, bad = make_bad(sync, "integer", "1")
+    sync.push(box)
+    refuse_changes(sync.target)
+    rows(Values, sync.source).update(integer=2, text="new")
+
+    with pytest.raises(WriteFailed, match=rf"refuses kinds\.Values\.{bad.pk}\b.*do not have their new values"):
+        sync.push(box)
+
+    assert set(rows(Values, sync.target).values_list("integer", flat=True)) == {None, 1}
+
+
+def refuse_changes(alias: str) -> None:
+    """Let a trigger leave out changes of rows with the mark "two", and another one those that change nothing."""
+    if connections[alias].vendor == "sqlite":
+        body = "WHEN OLD.mark = 'two' OR OLD.integer IS NEW.integer BEGIN SELECT RAISE(IGNORE); END"
+        execute(alias, f"CREATE TRIGGER unchanging BEFORE UPDATE ON kinds_values {body}")
+        return
+    body = "BEGIN IF OLD.mark = ''two'' OR OLD = NEW THEN RETURN NULL; END IF; RETURN NEW; END"
+    execute(
+        alias,
+        f"CREATE FUNCTION unchanging() RETURNS trigger LANGUAGE plpgsql AS '{body}'",
+        "CREATE TRIGGER unchanging BEFORE UPDATE ON kinds_values FOR EACH ROW EXECUTE FUNCTION unchanging()",
+    )
+
+
+def test_a_change_that_changes_nothing_there_may_be_left_out(pair: Pair) -> None:
+    box = make(Box, pair.target, name="b")
+    value = make(Values, pair.target, box=box, mark="one", integer=5, decimal="1.50", json={"a": 1}, moment=now())
+    refuse_changes(pair.target)
+    row = rows(Values, pair.target).values("integer", "decimal", "moment", "text").get()
+    fields = [Values._meta.get_field(name) for name in row]
+
+    get_writer(pair.target).update(Values, fields, [(value.pk, list(row.values()))])
+
+    assert rows(Values, pair.target).values(*row).get() == row
+
+
+def test_all_logged_rows_that_are_left_out_are_found_at_once(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_out(sites.remote, "bad")
+    box = add(Box, sites.local, name="b")
+    bad = [str(add(Values, sites.local, box=box, mark="bad").pk) for _ in range(5)]
+    add(Values, sites.local, box=box, mark="good")
+    plans: list[int] = []
+    make_plan = Planner.make
+    monkeypatch.setattr(Planner, "make", lambda self: plans.append(1) or make_plan(self))
+
+    report = sites.send()
+
+    assert sorted(failure["pk"] for failure in report.failures) == sorted(bad)
+    assert list(rows(Values, sites.remote).values_list("mark", flat=True)) == ["good"]
+    assert len(plans) == 2
+
+
+def test_postgresql_is_not_asked_for_composite_keys_with_null_characters() -> None:
+    keys = [("a\0b", 1), ("a", 1)]
+
+    assert leave_out_nulls(Slot, "pg_local", keys) == keys[1:]
+    assert leave_out_nulls(Slot, "default", keys) == keys
 
 
 def test_a_logged_row_that_a_trigger_leaves_out_does_not_block_the_rest(sites: Sites) -> None:
@@ -331,7 +442,7 @@ def test_a_row_that_a_trigger_keeps_is_named_and_nothing_is_written(sync: Sync) 
         )
     gone.delete()
 
-    with pytest.raises(WriteFailed, match=rf"keeps kinds\.Values\.{kept.pk}, without an error"):
+    with pytest.raises(WriteFailed, match=rf"refuses kinds\.Values\.{kept.pk}: it is there after"):
         sync.push(box, prune=True)
 
 

@@ -8,17 +8,37 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import DataError, connections
+from django.db import DataError, IntegrityError, connections
 from django.db.models import DateTimeField, Field, IntegerField, JSONField, Max, Model
 
 from gestore_sync.exceptions import WriteFailed
 from gestore_sync.fields import AwareDateTimeField
-from gestore_sync.reading import find_existing, get_keys_per_query, get_queryset, match_keys
+from gestore_sync.reading import get_keys_per_query, get_queryset, match_keys
 from gestore_sync.refs import Key, get_key_columns, iter_chunks, resolve_key_field
 from gestore_sync.repeating import map_column
 
 Row = Sequence[Any]
 MAX_KEY = 2**63 - 1
+
+
+def is_ours(model: type[Model]) -> bool:
+    """Whether a table is one of gestore_sync."""
+    return model._meta.app_label == "gestore_sync"
+
+
+def refuse_unchanged(number: int, of: int) -> None:
+    """Raise IntegrityError where rows have not got their values."""
+    if number > 0:
+        raise IntegrityError(f"{number:,} of {of:,} rows do not have their new values after they were written")
+
+
+@contextmanager
+def refusing_numbers() -> Iterator[None]:
+    """Let a number that is too large for SQLite be an error of the database, as it is elsewhere."""
+    try:
+        yield
+    except OverflowError as error:
+        raise DataError(str(error)) from error
 
 
 class Writer:
@@ -28,7 +48,6 @@ class Writer:
     def __init__(self, using: str) -> None:
         self.using = using
         self.connection = connections[using]
-        self._doubts: list[tuple[type[Model], list[Key], bool]] = []
 
     def look_at(self, models: Iterable[type[Model]]) -> None:
         """Ask now what must be known of their tables, so that nothing is asked when rows are written."""
@@ -141,79 +160,53 @@ class Writer:
             said = " ".join(error.messages) if isinstance(error, ValidationError) else str(error)
             raise DataError(f"{field.name}: {said}") from error
 
-    def insert(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]) -> None:
-        """Insert rows that hold a value for each of ``fields``."""
-        self._insert_prepared(model, fields, list(self.prepare(fields, rows)))
+    def insert(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]) -> int:
+        """Insert rows that hold a value for each of ``fields``; how many the database says it has made."""
+        return self._insert_prepared(model, fields, list(self.prepare(fields, rows)))
 
     def make_insert(
         self, model: type[Model], fields: Sequence[Field[Any, Any]], columns: Sequence[Sequence[Any]]
-    ) -> Callable[[], None]:
+    ) -> Callable[[], int]:
         """The same as a job, for which fields are asked for nothing more: another thread may do it. ``columns``: the
         values of each of ``fields``, of at least one row."""
         prepared = self.prepare_columns(fields, columns)
         return lambda: self._insert_prepared(model, fields, list(zip(*prepared, strict=True)))
 
-    def _insert_prepared(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]) -> None:
+    def _insert_prepared(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]) -> int:
         quote = self.connection.ops.quote_name
         columns = ", ".join(self.quote(field) for field in fields)
         marks = ", ".join(["%s"] * len(fields))
-        with self.connection.cursor() as cursor:
-            with self.refusing_numbers():
-                cursor.executemany(f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({marks})", rows)
-            self.note_doubts(model, fields, list(zip(*rows, strict=True)), cursor.rowcount)
-
-    def note_doubts(
-        self, model: type[Model], fields: Sequence[Field[Any, Any]], columns: Sequence[Sequence[Any]], number: int
-    ) -> None:
-        """Note rows for :meth:`iter_unwritten` where the database has written fewer. ``columns``: the values of each of
-        ``fields``, as the driver takes them; ``number``: how many rows the database says it has written."""
-        if number < 0 or not columns or number >= len(columns[0]):
-            return
-        given = dict(zip(fields, columns, strict=True))
-        parts = [
-            list(map(resolve_key_field(field).to_python, given[field]))
-            for field in self.get_key_fields(model)
-            if field in given
-        ]
-        if parts:
-            keys = parts[0] if len(parts) == 1 else list(zip(*parts, strict=True))
-            self._doubts.append((model, keys, True))
-
-    def iter_unwritten(self) -> Iterator[tuple[type[Model], Key, bool]]:
-        """Rows that were written, and are not there, or that were deleted, and are; the last value says that they were
-        written. A trigger, a rule or a policy of the database may leave out rows without an error, and put them
-        elsewhere, or there later: so this is asked for when everything is written."""
-        for model, keys, is_written in self._doubts:
-            there = find_existing(model, self.using, keys)
-            yield from ((model, key, is_written) for key in keys if (key in there) is not is_written)
-
-    @staticmethod
-    @contextmanager
-    def refusing_numbers() -> Iterator[None]:
-        """Let a number that is too large for SQLite be an error of the database, as it is elsewhere."""
-        try:
-            yield
-        except OverflowError as error:
-            raise DataError(str(error)) from error
+        with refusing_numbers(), self.connection.cursor() as cursor:
+            cursor.executemany(f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({marks})", rows)
+            return int(cursor.rowcount)
 
     def update(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[tuple[Key, Row]]) -> None:
-        """Set ``fields`` of rows, given as ``(primary key, values)``."""
+        """Set ``fields`` of rows, given as ``(primary key, values)``. Raises IntegrityError where rows do not have the
+        values then, as a trigger, a rule or a policy of a table may leave them out without an error."""
         quote = self.connection.ops.quote_name
         keys = self.get_key_fields(model)
         setting = ", ".join(f"{quote(field.column or '')} = %s" for field in fields)
         where = " AND ".join(f"{quote(field.column or '')} = %s" for field in keys)
         values = [[*row, *(key if isinstance(key, tuple) else (key,))] for key, row in rows]
         prepared = list(self.prepare([*fields, *keys], values))
-        with self.refusing_numbers(), self.connection.cursor() as cursor:
-            cursor.executemany(f"UPDATE {quote(model._meta.db_table)} SET {setting} WHERE {where}", prepared)
-            self.note_doubts(model, [*fields, *keys], list(zip(*prepared, strict=True)), cursor.rowcount)
+        table = quote(model._meta.db_table)
+        with refusing_numbers(), self.connection.cursor() as cursor:
+            cursor.executemany(f"UPDATE {table} SET {setting} WHERE {where}", prepared)
+            if self.connection.vendor == "sqlite" and not is_ours(model) and 0 <= cursor.rowcount < len(prepared):
+                same = " AND ".join(f"{quote(field.column or '')} IS %s" for field in fields)
+                there = 0
+                for row in prepared:
+                    cursor.execute(f"SELECT COUNT(*) FROM {table} WHERE {same} AND {where}", row)
+                    there += cursor.fetchone()[0]
+                refuse_unchanged(len(prepared) - there, len(prepared))
 
-    def delete(self, model: type[Model], keys: Sequence[Key]) -> None:
-        """Delete rows by primary key, and nothing else."""
+    def delete(self, model: type[Model], keys: Sequence[Key]) -> int:
+        """Delete rows by primary key, and nothing else; how many the database says it has deleted."""
+        number = 0
         for chunk in iter_chunks(keys, get_keys_per_query(model, self.using)):
             rows = get_queryset(model, self.using).filter(match_keys(model, chunk))
-            if rows._raw_delete(self.using) != len(chunk):
-                self._doubts.append((model, chunk, False))
+            number += rows._raw_delete(self.using)
+        return number
 
     def analyze(self, model: type[Model]) -> None:
         """Let the database count what a table holds, where that helps it to find rows."""

@@ -18,7 +18,7 @@ from gestore_sync.reading import get_queryset
 from gestore_sync.refs import Key
 from gestore_sync.triggers import has_triggers
 from gestore_sync.writers.copytext import format_columns
-from gestore_sync.writers.portable import Row, Writer
+from gestore_sync.writers.portable import Row, Writer, is_ours, refuse_unchanged
 
 STAGE = "gestore_sync_stage"
 ROWS_AT_ONCE = 2_000
@@ -145,18 +145,16 @@ class PostgreSQLWriter(Writer):
                             copy.write_row(row)
             return int(cursor.rowcount)
 
-    def insert(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]) -> None:
+    def insert(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]) -> int:
         with self._muted():
-            if self.takes_copy(model):
-                columns = list(zip(*rows, strict=True))
-                number = self._copy(self.connection.ops.quote_name(model._meta.db_table), fields, columns)
-                self.note_doubts(model, fields, columns, number)
-            else:
-                super().insert(model, fields, rows)
+            if not self.takes_copy(model):
+                return super().insert(model, fields, rows)
+            table = self.connection.ops.quote_name(model._meta.db_table)
+            return self._copy(table, fields, list(zip(*rows, strict=True)))
 
     def make_insert(
         self, model: type[Model], fields: Sequence[Field[Any, Any]], columns: Sequence[Sequence[Any]]
-    ) -> Callable[[], None]:
+    ) -> Callable[[], int]:
         if not self.takes_copy(model):
             return super().make_insert(model, fields, columns)
         table, parts = self.connection.ops.quote_name(model._meta.db_table), self._iter_parts(fields, columns)
@@ -167,10 +165,9 @@ class PostgreSQLWriter(Writer):
             if size > BYTES_AHEAD:
                 break
 
-        def insert() -> None:
+        def insert() -> int:
             with self._muted():
-                number = self._copy_parts(table, fields, chain(ready, parts))
-                self.note_doubts(model, fields, columns, number)
+                return self._copy_parts(table, fields, chain(ready, parts))
 
         return insert
 
@@ -194,21 +191,28 @@ class PostgreSQLWriter(Writer):
         where = " AND ".join(
             f"target.{quote(field.column or '')} = {STAGE}.{quote(field.column or '')}" for field in keys
         )
-        values = [[*(key if isinstance(key, tuple) else (key,)), *row] for key, row in rows]
-        staging = list(zip(*values, strict=True))
+        values = ([*(key if isinstance(key, tuple) else (key,)), *row] for key, row in rows)
         with self._muted(), self.connection.cursor() as cursor:
             cursor.execute(f"DROP TABLE IF EXISTS pg_temp.{STAGE}")
             cursor.execute(
                 f"CREATE TEMPORARY TABLE {STAGE} ON COMMIT DROP AS SELECT {columns} FROM {table} WITH NO DATA"
             )
-            self._copy(STAGE, staged, staging)
+            self._copy(STAGE, staged, list(zip(*values, strict=True)))
             cursor.execute(f"UPDATE {table} AS target SET {setting} FROM {STAGE} WHERE {where}")
-            self.note_doubts(model, staged, staging, cursor.rowcount)
+            if not is_ours(model) and cursor.rowcount < len(rows):
+                mine, theirs = (
+                    ", ".join(f"{name}.{quote(field.column or '')}" for field in staged) for name in (STAGE, "target")
+                )
+                cursor.execute(
+                    f"SELECT COUNT(*) FROM {STAGE} LEFT JOIN {table} AS target ON {where} "
+                    f"WHERE ROW({mine})::text <> ROW({theirs})::text"
+                )
+                refuse_unchanged(cursor.fetchone()[0], len(rows))
 
     def analyze(self, model: type[Model]) -> None:
         with self.connection.cursor() as cursor:
             cursor.execute(f"ANALYZE {self.connection.ops.quote_name(model._meta.db_table)}")
 
-    def delete(self, model: type[Model], keys: Sequence[Key]) -> None:
+    def delete(self, model: type[Model], keys: Sequence[Key]) -> int:
         with self._muted():
-            super().delete(model, keys)
+            return super().delete(model, keys)
