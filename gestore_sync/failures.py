@@ -58,7 +58,7 @@ class Attempts:
         model: type[Model],
         keys: Sequence[Key],
         rows: Sequence[Any],
-        write: Callable[[Sequence[Any]], None],
+        write: Callable[[Sequence[Any]], object],
         *,
         using: str | None = None,
     ) -> None:

@@ -20,7 +20,7 @@ from gestore_sync.writers.portable import Writer
 from gestore_sync.writers.saving import change, create, load_instances, make_instances
 
 AnyField: TypeAlias = "Field[Any, Any]"
-LEFT_OUT = "it is not there after it was inserted without an error: a trigger, a rule or a policy does that"
+LEFT_OUT = "it is not there after it was written without an error: a trigger, a rule, a policy or a save() does that"
 KEPT = "it is there after it was deleted without an error: a trigger, a rule or a policy does that"
 
 
@@ -69,10 +69,10 @@ class Rows:
             then()
 
         self._write(model, keys, make, write, created=True)
-        self.note_inserted(model, targets, made)
+        self.note_written(model, targets, made)
 
-    def note_inserted(self, model: type[Model], targets: Sequence[Key], number: int) -> None:
-        """Note rows of which the database says that it has made ``number``."""
+    def note_written(self, model: type[Model], targets: Sequence[Key], number: int) -> None:
+        """Note rows of which the database says that it has written ``number``."""
         if number != len(targets):
             self._note_doubts(model, targets, are_there=True)
 
@@ -104,9 +104,12 @@ class Rows:
             wanted = [(target, dict(zip(names, values, strict=True))) for target, values in rows]
             return load_instances(model, self.using, wanted)
 
+        def change_all(some: Sequence[tuple[Key, list[Any]]]) -> None:
+            self.note_written(model, [target for target, _ in some], self._writer.update(model, fields, some))
+
         def write() -> None:
             first()
-            self._attempts.write(model, keys, rows, lambda some: self._writer.update(model, fields, some))
+            self._attempts.write(model, keys, rows, change_all)
             then()
 
         self._write(model, keys, make, write, created=False)

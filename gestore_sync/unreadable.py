@@ -54,13 +54,22 @@ def name_unreadable(rows: QuerySet[Any], paths: Sequence[Any], error: Exception)
             middle = (low + high) // 2
             low, high = (middle, high) if can_read(values[low:middle]) else (low, middle)
         label, name = rows.model._meta.label, str(path).removeprefix("gestore_sync_")
-        ref = None if path == "pk" else Ref(rows.model, ordered.values_list("pk")[low][0])
+        ref = None if path == "pk" else find_row(rows, path, low)
         raise UnreadableValue(
             f"{ref or f'A row of {label}'} of the database {rows.db!r} has a value in {name!r} that the field cannot "
             f"read: {error}. Mend it there. Nothing was written.",
             ref=ref,
             using=rows.db,
         ) from error
+
+
+def find_row(rows: QuerySet[Any], path: Any, place: int) -> Ref | None:
+    """The row whose value cannot be read: that at ``place``, or another one, where the path leads through a link that
+    leaves out rows."""
+    keys = [pk for (pk,) in rows.order_by("pk").values_list("pk")]
+    likely = keys[place : place + 1]
+    wrong = (pk for pk in [*likely, *keys] if not can_read(rows.filter(pk=pk).values_list(path)))
+    return next((Ref(rows.model, pk) for pk in wrong), None)
 
 
 def can_read(values: QuerySet[Any]) -> bool:

@@ -307,7 +307,7 @@ def test_a_link_that_leads_nowhere_in_the_end_is_an_error(watch: Watch) -> None:
 
     assert isinstance(error, WriteFailed)
     assert f"policies.Depot.{depot.pk}" in str(error)
-    assert "is not there after it was inserted" in str(error)
+    assert "is not there after it was written" in str(error)
 
 
 def test_links_to_the_parent_in_the_same_batch_and_beyond_are_checked(watch: Watch) -> None:

@@ -9,16 +9,20 @@ from typing import Any
 
 import pytest
 from django.db import connections
-from django.utils.timezone import now
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gestore_sync import api
 from gestore_sync.changelog import find_last_dates
 from gestore_sync.exceptions import PartlyWritten, UnreadableValue, WriteFailed
+from gestore_sync.failures import Attempts
+from gestore_sync.links import LinkGraph
 from gestore_sync.models import ADDITION, ChangeLog, IdMapping
 from gestore_sync.planner import Planner
-from gestore_sync.reading import leave_out_nulls, match
+from gestore_sync.reading import iter_rows, leave_out_nulls, match
+from gestore_sync.rows import Rows
+from gestore_sync.sending import Sender
+from gestore_sync.translation import Counterparts
 from gestore_sync.writers import get_writer
 from tests.conftest import DATABASES, Pair
 from tests.kinds.making import make
@@ -237,6 +241,19 @@ def test_a_logged_text_that_is_no_json_does_not_block_the_rest(sites: Sites) -> 
     assert_only_the_bad_one_is_left(sites, bad)
 
 
+@SQLITE_ONLY
+def test_a_value_behind_a_link_is_named_with_the_row_that_leads_to_it(pair: Pair) -> None:
+    boxes = [make(Box, pair.source, name=name) for name in ("a", "b", "c")]
+    found = [make(Values, pair.source, box=box, mark="m") for box in boxes]
+    spoil(pair.source, found[0], "box_id", "0")
+    execute(pair.source, f"UPDATE kinds_box SET name = CAST(x'ff' AS TEXT) WHERE id = {boxes[2].pk}")
+
+    with pytest.raises(UnreadableValue, match=rf"kinds\.Values\.{found[2].pk} .*'box__name'"):
+        list(iter_rows(Values, pair.source, [row.pk for row in found], ["box__name"]))
+
+    spoil(pair.source, found[0], "box_id", str(boxes[0].pk))
+
+
 # Values that cannot be written
 
 
@@ -357,42 +374,18 @@ def test_a_row_that_is_left_out_is_named_in_a_later_part(sync: Sync) -> None:
     assert not rows(IdMapping, sync.target).filter(model="kinds.values", source_pk=str(bad.pk)).exists()
 
 
-def test_a_change_that_a_trigger_leaves_out_is_named(sync: Sync) -> None:
-    box, bad = make_bad(sync, "integer", "1")
-    sync.push(box)
-    refuse_changes(sync.target)
-    rows(Values, sync.source).update(integer=2, text="new")
+def test_a_row_that_is_gone_when_it_is_changed_is_named(pair: Pair) -> None:
+    target = pair.target
+    value = make(Values, target, box=make(Box, target, name="b"), mark="one")
+    written = Rows(get_writer(target), Sender(target, LinkGraph(target)), Attempts(target, target))
+    field = Values._meta.get_field("integer")
 
-    with pytest.raises(WriteFailed, match=rf"refuses kinds\.Values\.{bad.pk}\b.*do not have their new values"):
-        sync.push(box)
+    written.update(Values, [value.pk], [field], [(value.pk, [2])])
+    written.check_doubts(Counterparts())
+    written.update(Values, [value.pk + 1], [field], [(value.pk + 1, [2])])
 
-    assert set(rows(Values, sync.target).values_list("integer", flat=True)) == {None, 1}
-
-
-def refuse_changes(alias: str) -> None:
-    """Let a trigger leave out changes of rows with the mark "two", and another one those that change nothing."""
-    if connections[alias].vendor == "sqlite":
-        body = "WHEN OLD.mark = 'two' OR OLD.integer IS NEW.integer BEGIN SELECT RAISE(IGNORE); END"
-        execute(alias, f"CREATE TRIGGER unchanging BEFORE UPDATE ON kinds_values {body}")
-        return
-    body = "BEGIN IF OLD.mark = ''two'' OR OLD = NEW THEN RETURN NULL; END IF; RETURN NEW; END"
-    execute(
-        alias,
-        f"CREATE FUNCTION unchanging() RETURNS trigger LANGUAGE plpgsql AS '{body}'",
-        "CREATE TRIGGER unchanging BEFORE UPDATE ON kinds_values FOR EACH ROW EXECUTE FUNCTION unchanging()",
-    )
-
-
-def test_a_change_that_changes_nothing_there_may_be_left_out(pair: Pair) -> None:
-    box = make(Box, pair.target, name="b")
-    value = make(Values, pair.target, box=box, mark="one", integer=5, decimal="1.50", json={"a": 1}, moment=now())
-    refuse_changes(pair.target)
-    row = rows(Values, pair.target).values("integer", "decimal", "moment", "text").get()
-    fields = [Values._meta.get_field(name) for name in row]
-
-    get_writer(pair.target).update(Values, fields, [(value.pk, list(row.values()))])
-
-    assert rows(Values, pair.target).values(*row).get() == row
+    with pytest.raises(WriteFailed, match=rf"kinds\.Values\.{value.pk + 1}: it is not there after"):
+        written.check_doubts(Counterparts())
 
 
 def test_all_logged_rows_that_are_left_out_are_found_at_once(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> None:

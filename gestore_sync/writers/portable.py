@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import DataError, IntegrityError, connections
+from django.db import DataError, connections
 from django.db.models import DateTimeField, Field, IntegerField, JSONField, Max, Model
 
 from gestore_sync.exceptions import WriteFailed
@@ -19,17 +19,6 @@ from gestore_sync.repeating import map_column
 
 Row = Sequence[Any]
 MAX_KEY = 2**63 - 1
-
-
-def is_ours(model: type[Model]) -> bool:
-    """Whether a table is one of gestore_sync."""
-    return model._meta.app_label == "gestore_sync"
-
-
-def refuse_unchanged(number: int, of: int) -> None:
-    """Raise IntegrityError where rows have not got their values."""
-    if number > 0:
-        raise IntegrityError(f"{number:,} of {of:,} rows do not have their new values after they were written")
 
 
 @contextmanager
@@ -180,25 +169,19 @@ class Writer:
             cursor.executemany(f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({marks})", rows)
             return int(cursor.rowcount)
 
-    def update(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[tuple[Key, Row]]) -> None:
-        """Set ``fields`` of rows, given as ``(primary key, values)``. Raises IntegrityError where rows do not have the
-        values then, as a trigger, a rule or a policy of a table may leave them out without an error."""
+    def update(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[tuple[Key, Row]]) -> int:
+        """Set ``fields`` of rows, given as ``(primary key, values)``; how many the database says it has changed."""
         quote = self.connection.ops.quote_name
         keys = self.get_key_fields(model)
         setting = ", ".join(f"{quote(field.column or '')} = %s" for field in fields)
         where = " AND ".join(f"{quote(field.column or '')} = %s" for field in keys)
-        values = [[*row, *(key if isinstance(key, tuple) else (key,))] for key, row in rows]
-        prepared = list(self.prepare([*fields, *keys], values))
-        table = quote(model._meta.db_table)
+        values = ([*row, *(key if isinstance(key, tuple) else (key,))] for key, row in rows)
         with refusing_numbers(), self.connection.cursor() as cursor:
-            cursor.executemany(f"UPDATE {table} SET {setting} WHERE {where}", prepared)
-            if self.connection.vendor == "sqlite" and not is_ours(model) and 0 <= cursor.rowcount < len(prepared):
-                same = " AND ".join(f"{quote(field.column or '')} IS %s" for field in fields)
-                there = 0
-                for row in prepared:
-                    cursor.execute(f"SELECT COUNT(*) FROM {table} WHERE {same} AND {where}", row)
-                    there += cursor.fetchone()[0]
-                refuse_unchanged(len(prepared) - there, len(prepared))
+            cursor.executemany(
+                f"UPDATE {quote(model._meta.db_table)} SET {setting} WHERE {where}",
+                list(self.prepare([*fields, *keys], values)),
+            )
+            return int(cursor.rowcount)
 
     def delete(self, model: type[Model], keys: Sequence[Key]) -> int:
         """Delete rows by primary key, and nothing else; how many the database says it has deleted."""

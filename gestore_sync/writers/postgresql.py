@@ -18,7 +18,7 @@ from gestore_sync.reading import get_queryset
 from gestore_sync.refs import Key
 from gestore_sync.triggers import has_triggers
 from gestore_sync.writers.copytext import format_columns
-from gestore_sync.writers.portable import Row, Writer, is_ours, refuse_unchanged
+from gestore_sync.writers.portable import Row, Writer
 
 STAGE = "gestore_sync_stage"
 ROWS_AT_ONCE = 2_000
@@ -181,7 +181,7 @@ class PostgreSQLWriter(Writer):
             lines = format_columns(some)
             yield lines, () if lines is not None else list(zip(*some, strict=True))
 
-    def update(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[tuple[Key, Row]]) -> None:
+    def update(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[tuple[Key, Row]]) -> int:
         quote = self.connection.ops.quote_name
         table = quote(model._meta.db_table)
         keys = self.get_key_fields(model)
@@ -199,15 +199,7 @@ class PostgreSQLWriter(Writer):
             )
             self._copy(STAGE, staged, list(zip(*values, strict=True)))
             cursor.execute(f"UPDATE {table} AS target SET {setting} FROM {STAGE} WHERE {where}")
-            if not is_ours(model) and cursor.rowcount < len(rows):
-                mine, theirs = (
-                    ", ".join(f"{name}.{quote(field.column or '')}" for field in staged) for name in (STAGE, "target")
-                )
-                cursor.execute(
-                    f"SELECT COUNT(*) FROM {STAGE} LEFT JOIN {table} AS target ON {where} "
-                    f"WHERE ROW({mine})::text <> ROW({theirs})::text"
-                )
-                refuse_unchanged(cursor.fetchone()[0], len(rows))
+            return int(cursor.rowcount)
 
     def analyze(self, model: type[Model]) -> None:
         with self.connection.cursor() as cursor:
