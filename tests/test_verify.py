@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.db import connections
+from django.db.models import Model
 
 from gestore_sync.exceptions import NotVerified, WrongSetting
 from testproject.campus.models import Course, Organization
@@ -44,18 +45,26 @@ def names(items: list[dict[str, Any]]) -> list[str]:
 
 
 def spoil(using: str, table: str, event: str, action: str) -> None:
-    """Let the database itself do something else than it is told when a row of a table is written."""
+    """Let the database itself do something else than it is told when a row of a table is written: it does ``action``
+    after that, or skips changes."""
     if connections[using].vendor == "postgresql":
-        when = "BEFORE" if event != "INSERT" else "AFTER"
+        when = "BEFORE" if event == "UPDATE" else "AFTER"
         execute(
             using,
             f"CREATE FUNCTION spoil() RETURNS trigger AS $$ BEGIN {action}; RETURN NULL; END $$ LANGUAGE plpgsql",
             f"CREATE TRIGGER spoil {when} {event} ON {table} FOR EACH ROW EXECUTE FUNCTION spoil()",
         )
-    elif event == "INSERT":
-        execute(using, f"CREATE TRIGGER spoil AFTER INSERT ON {table} BEGIN {action}; END")
+    elif event == "UPDATE":
+        execute(using, f"CREATE TRIGGER spoil BEFORE UPDATE ON {table} BEGIN SELECT RAISE(IGNORE); END")
     else:
-        execute(using, f"CREATE TRIGGER spoil BEFORE {event} ON {table} BEGIN SELECT RAISE(IGNORE); END")
+        execute(using, f"CREATE TRIGGER spoil AFTER {event} ON {table} BEGIN {action}; END")
+
+
+def make_insert_again(model: type[Model]) -> str:
+    """The statement with which a trigger brings a row back that was deleted."""
+    columns = [str(field.column) for field in model._meta.concrete_fields]
+    old = ", ".join(f"OLD.{column}" for column in columns)
+    return f"INSERT INTO {model._meta.db_table} ({', '.join(columns)}) VALUES ({old})"
 
 
 def test_a_push_that_brought_everything_is_verified(watch: Watch, depot: Depot) -> None:
@@ -139,7 +148,7 @@ def test_a_row_that_pruning_did_not_get_rid_of_is_a_failure(watch: Watch, depot:
     watch.push(depot)
     kept = watch.on_target(Parcel).get(text="y")
     watch.on_source(Parcel).filter(text="y").delete()
-    spoil(watch.target, "policies_parcel", "DELETE", "NULL")
+    spoil(watch.target, "policies_parcel", "DELETE", make_insert_again(Parcel))
 
     report = watch.synchronize(depot, verify=True, prune=True)
 
@@ -203,7 +212,7 @@ def test_a_new_object_of_the_log_that_the_target_did_not_keep_is_a_failure(watch
 def test_a_deletion_of_the_log_that_the_target_did_not_do_is_a_failure(watch: Watch, logged: Depot) -> None:
     kept = watch.on_target(Parcel).get(text="y")
     watch.on_source(Parcel).get(text="y").delete(using=watch.source)
-    spoil(watch.target, "policies_parcel", "DELETE", "NULL")
+    spoil(watch.target, "policies_parcel", "DELETE", make_insert_again(Parcel))
 
     report = watch.synchronize(verify=True)
 
