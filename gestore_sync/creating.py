@@ -158,7 +158,7 @@ class Creator:
             if not is_refusal(error):
                 raise
             return None
-        self._rows.note_written(batch.layout.model, batch.targets, number)
+        self._rows.note_count(batch.layout.model, batch.targets, number)
         imprints = self._imprinter.read(batch.layout, batch.sources)
         known = self._find_known(batch)
         self._check(batch)

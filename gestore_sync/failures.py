@@ -25,7 +25,7 @@ from gestore_sync.natural import natural_key_of
 from gestore_sync.plan import Failure
 from gestore_sync.reading import get_queryset, match_keys
 from gestore_sync.refs import Key, Ref, show_key
-from gestore_sync.unreadable import UNREADABLE, is_of_value
+from gestore_sync.unreadable import can_read
 
 logger = logging.getLogger(__name__)
 METHOD_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ObjectDoesNotExist)
@@ -82,30 +82,27 @@ class Attempts:
                 raise WriteFailed(
                     f"The target {self.target!r} refuses rows of {model._meta.label} together: {first_line(error)}."
                 ) from error
-            refusal = self._explain(Ref(model, keys[0]), using or self.source, first_line(error))
-            if not self.tolerant:
-                raise refusal from error
-            self.refused.append(refusal)
+            self.refuse(Ref(model, keys[0]), using or self.source, first_line(error), error)
         except WriteFailed as refusal:
             if not self.tolerant or len(keys) != 1:
                 raise
             refusal.ref = Ref(model, keys[0])
             self.refused.append(refusal)
 
-    def refuse(self, ref: Ref, using: str, reason: str) -> None:
-        """Note that an object, of ``using``, was refused without an error of the database."""
+    def refuse(self, ref: Ref, using: str, reason: str, cause: DatabaseError | None = None) -> None:
+        """Note that an object, of ``using``, was refused, perhaps by an error of the database."""
         refusal = self._explain(ref, using, reason)
         if not self.tolerant:
-            raise refusal
+            raise refusal from cause
         self.refused.append(refusal)
 
     def _explain(self, ref: Ref, using: str, reason: str) -> WriteFailed:
-        natural_key = read_natural_keys(ref.model, using, [ref.pk]).get(ref.pk)
-        named = f"{ref} {natural_key!r}" if natural_key else str(ref)
+        failure = make_failure(ref, using, reason)
+        named = f"{ref} {tuple(failure.natural_key)!r}" if failure.natural_key else str(ref)
         return WriteFailed(
             f"The target {self.target!r} refuses {named}: {reason}. "
             "Mend the object, or what it clashes with on the target.",
-            failure=asdict(Failure(ref.model._meta.label, show_key(ref.pk), list(natural_key or ()) or None, reason)),
+            failure=asdict(failure),
             ref=ref if using == self.source else None,
             target_ref=ref if using == self.target else None,
         )
@@ -144,14 +141,17 @@ def is_refusal(error: DatabaseError) -> bool:
     return not isinstance(error, NotSupportedError)
 
 
+def make_failure(ref: Ref, using: str, reason: str) -> Failure:
+    """What a report says of an object, of ``using``, that is refused."""
+    natural_key = read_natural_keys(ref.model, using, [ref.pk]).get(ref.pk)
+    return Failure(ref.model._meta.label, show_key(ref.pk), list(natural_key or ()) or None, reason)
+
+
 def read_natural_keys(model: type[Model], using: str, keys: Sequence[Key]) -> dict[Key, tuple[Any, ...]]:
     """The natural keys of objects, for messages: one that cannot be told is left out."""
     found: dict[Key, tuple[Any, ...]] = {}
-    try:
-        instances = list(get_queryset(model, using).filter(match_keys(model, keys)))
-    except UNREADABLE as error:
-        if not is_of_value(error):
-            raise
+    instances = get_queryset(model, using).filter(match_keys(model, keys))
+    if not can_read(instances):
         half = len(keys) // 2
         for some in (keys[:half], keys[half:]) if half else ():
             found |= read_natural_keys(model, using, some)

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from django.core.exceptions import FieldDoesNotExist, ValidationError
-from django.db import DataError
+from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Count, Field, Model
 from django.db.models.fields.generated import GeneratedField
 
@@ -30,8 +29,6 @@ from gestore_sync.writers.portable import Writer
 BATCH_SIZE = 10_000
 RECORDS_AT_ONCE = 500
 """So many records are made rows together: parsed JSON takes more room than what becomes of it."""
-UNFIT = (ArithmeticError, TypeError, ValueError, ValidationError)
-"""What fields and database drivers raise for values that they cannot take."""
 
 
 @dataclass
@@ -54,15 +51,9 @@ class Intakes:
         self, model: type[Model], fields: Sequence[Field[Any, Any]], keys: Sequence[Key], rows: Sequence[Any]
     ) -> None:
         """Stage rows. Raises :class:`BundleError` that names the first one that the database does not take."""
-
-        def write(rows: Sequence[Any]) -> None:
-            try:
-                self._writer.insert(model, fields, rows)
-            except UNFIT as error:
-                raise DataError(str(error)) from error
-
+        attempts = Attempts(self.using, self.using)
         try:
-            Attempts(self.using, self.using).write(model, keys, rows, write)
+            attempts.write(model, keys, rows, lambda some: self._writer.insert(model, fields, some))
         except WriteFailed as error:
             failure = error.failure or {"pk": "…", "reason": str(error)}
             raise BundleError(

@@ -120,7 +120,8 @@ class Layout(ColumnValues):
             rows = iter_rows(self.model, using, keys, [*paths, IMPRINT], self._annotate_all)
         else:
             rows = iter_rows(self.model, using, keys, paths, self._annotate)
-        rows = self.iter_checked(using, rows)
+        if self._may_hold_no_json(using):
+            rows = self._iter_checked(using, rows)
         if self.tree is None:
             yield from rows
             return
@@ -131,14 +132,13 @@ class Layout(ColumnValues):
             node = nodes.get(row[0])
             yield (*row, *padding, None if node is None else node.parent)
 
-    def iter_checked(self, using: str, rows: Iterable[tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:
-        """Rows that were read. Raises :class:`UnreadableValue` where one for JSON holds none, as only SQLite's may."""
-        places = [number for number, column in enumerate(self.columns, start=1) if column.is_json]
-        return self._iter_checked(using, rows, places) if places and connections[using].vendor == "sqlite" else rows
+    def _may_hold_no_json(self, using: str) -> bool:
+        """Whether a column for JSON may hold a text that is none, as only SQLite's may."""
+        return connections[using].vendor == "sqlite" and any(column.is_json for column in self.columns)
 
-    def _iter_checked(
-        self, using: str, rows: Iterable[tuple[Any, ...]], places: Sequence[int]
-    ) -> Iterator[tuple[Any, ...]]:
+    def _iter_checked(self, using: str, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+        """Rows that were read. Raises :class:`UnreadableValue` where one for JSON holds none."""
+        places = [number for number, column in enumerate(self.columns, start=1) if column.is_json]
         for row in rows:
             for at in places:
                 if row[at] not in (None, "{}", "[]"):
@@ -161,7 +161,7 @@ class Layout(ColumnValues):
         self, using: str, batches: Iterable[list[Key]], *, imprints: bool = False
     ) -> AbstractContextManager[Iterable[tuple[list[Key], Iterable[tuple[Any, ...]]]]]:
         """Batches of keys, each with its rows, which may have been read before they are asked for."""
-        if self.tree is not None:
+        if self.tree is not None or self._may_hold_no_json(using):
             return nullcontext((keys, self.read(using, keys, imprints=imprints)) for keys in batches)
         paths = [*(column.path for column in self.columns), *self.extras, *([IMPRINT] if imprints else ())]
         return read_batches(self.model, using, batches, paths, self._annotate_all if imprints else self._annotate)

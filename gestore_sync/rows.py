@@ -69,22 +69,15 @@ class Rows:
             then()
 
         self._write(model, keys, make, write, created=True)
-        self.note_written(model, targets, made)
+        self.note_count(model, targets, made)
 
-    def note_written(self, model: type[Model], targets: Sequence[Key], number: int) -> None:
-        """Note rows of which the database says that it has written ``number``."""
+    def note_count(self, model: type[Model], targets: Sequence[Key], number: int, *, are_there: bool = True) -> None:
+        """Note rows for :meth:`check_doubts` where the database says that it has written, or deleted, ``number``, and
+        that is not all. ``are_there``: they should be there then."""
         if number != len(targets):
-            self._note_doubts(model, targets, are_there=True)
-
-    def note_deleted(self, model: type[Model], targets: Sequence[Key], number: int) -> None:
-        """Note rows of which the database says that it has deleted ``number``."""
-        if number != len(targets):
-            self._note_doubts(model, targets, are_there=False)
-
-    def _note_doubts(self, model: type[Model], targets: Sequence[Key], *, are_there: bool) -> None:
-        keys = make_key_list(model)
-        keys.extend(targets)
-        self._doubts.append((model, keys, are_there))
+            keys = make_key_list(model)
+            keys.extend(targets)
+            self._doubts.append((model, keys, are_there))
 
     def update(
         self,
@@ -105,7 +98,7 @@ class Rows:
             return load_instances(model, self.using, wanted)
 
         def change_all(some: Sequence[tuple[Key, list[Any]]]) -> None:
-            self.note_written(model, [target for target, _ in some], self._writer.update(model, fields, some))
+            self.note_count(model, [target for target, _ in some], self._writer.update(model, fields, some))
 
         def write() -> None:
             first()

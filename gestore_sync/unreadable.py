@@ -45,10 +45,11 @@ def name_unreadable(rows: QuerySet[Any], paths: Sequence[Any], error: Exception)
     names = [field.attname for field in rows.model._meta.concrete_fields]
     columns = [path for path in paths if path in names]  # what is made of columns comes after them
     ordered = rows.order_by("pk")
+    number = rows.count()
     for path in ["pk", *columns, *(path for path in paths if path not in columns)]:
         values = ordered.values_list(path)
-        low, high = 0, rows.count()
-        if can_read(values[low:high]):
+        low, high = 0, number
+        if can_read(values):
             continue
         while high - low > 1:
             middle = (low + high) // 2
@@ -72,10 +73,10 @@ def find_row(rows: QuerySet[Any], path: Any, place: int) -> Ref | None:
     return next((Ref(rows.model, pk) for pk in wrong), None)
 
 
-def can_read(values: QuerySet[Any]) -> bool:
-    """Whether all values of a query can be read."""
+def can_read(rows: QuerySet[Any]) -> bool:
+    """Whether all rows of a query can be read, which it has then."""
     try:
-        list(values)
+        len(rows)
     except UNREADABLE as error:
         if not is_of_value(error):
             raise

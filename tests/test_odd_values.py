@@ -305,8 +305,7 @@ def test_a_logged_value_that_the_target_has_no_form_of_does_not_block_the_rest(s
 
 @POSTGRESQL_TO_SQLITE
 def test_a_changed_value_that_the_target_has_no_form_of_is_named(sync: Sync) -> None:
-    box = make(Box, sync.source, name="b")
-    bad = [make(Values, sync.source, box=box, mark=mark) for mark in ("one", "two")][1]
+    box, bad = make_bad(sync, "char", "NULL")
     sync.push(box)
     spoil(sync.source, bad, "decimal", "'NaN'")
 
@@ -326,17 +325,18 @@ def test_that_no_keys_are_left_is_said_with_the_model(sync: Sync, highest: int) 
 # Rows that the target leaves out
 
 
-def leave_out(alias: str, mark: str) -> None:
-    """Let a trigger leave out rows with this mark."""
+def leave_out(alias: str, mark: str, event: str = "INSERT") -> None:
+    """Let a trigger leave out what is done with rows of this mark."""
+    row = "OLD" if event == "DELETE" else "NEW"
     if connections[alias].vendor == "sqlite":
-        body = f"WHEN NEW.mark = '{mark}' BEGIN SELECT RAISE(IGNORE); END"
-        execute(alias, f"CREATE TRIGGER leaving_out BEFORE INSERT ON kinds_values {body}")
+        body = f"WHEN {row}.mark = '{mark}' BEGIN SELECT RAISE(IGNORE); END"
+        execute(alias, f"CREATE TRIGGER leaving_out BEFORE {event} ON kinds_values {body}")
         return
-    body = f"BEGIN IF NEW.mark = ''{mark}'' THEN RETURN NULL; END IF; RETURN NEW; END"
+    body = f"BEGIN IF {row}.mark = ''{mark}'' THEN RETURN NULL; END IF; RETURN {row}; END"
     execute(
         alias,
         f"CREATE FUNCTION leaving_out() RETURNS trigger LANGUAGE plpgsql AS '{body}'",
-        "CREATE TRIGGER leaving_out BEFORE INSERT ON kinds_values FOR EACH ROW EXECUTE FUNCTION leaving_out()",
+        f"CREATE TRIGGER leaving_out BEFORE {event} ON kinds_values FOR EACH ROW EXECUTE FUNCTION leaving_out()",
     )
 
 
@@ -423,16 +423,7 @@ def test_a_row_that_a_trigger_keeps_is_named_and_nothing_is_written(sync: Sync) 
     gone = [make(Values, sync.source, box=box, mark=mark) for mark in ("one", "two", "three")][1]
     sync.push(box)
     kept = rows(Values, sync.target).get(mark="two")
-    if connections[sync.target].vendor == "sqlite":
-        body = "WHEN OLD.mark = 'two' BEGIN SELECT RAISE(IGNORE); END"
-        execute(sync.target, f"CREATE TRIGGER keeping BEFORE DELETE ON kinds_values {body}")
-    else:
-        body = "BEGIN IF OLD.mark = ''two'' THEN RETURN NULL; END IF; RETURN OLD; END"
-        execute(
-            sync.target,
-            f"CREATE FUNCTION keeping() RETURNS trigger LANGUAGE plpgsql AS '{body}'",
-            "CREATE TRIGGER keeping BEFORE DELETE ON kinds_values FOR EACH ROW EXECUTE FUNCTION keeping()",
-        )
+    leave_out(sync.target, "two", "DELETE")
     gone.delete()
 
     with pytest.raises(WriteFailed, match=rf"refuses kinds\.Values\.{kept.pk}: it is there after"):

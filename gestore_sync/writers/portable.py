@@ -19,15 +19,18 @@ from gestore_sync.repeating import map_column
 
 Row = Sequence[Any]
 MAX_KEY = 2**63 - 1
+UNFIT = (ValidationError, ValueError, TypeError, ArithmeticError)
+"""What fields and database drivers raise for values that they cannot take."""
 
 
 @contextmanager
-def refusing_numbers() -> Iterator[None]:
-    """Let a number that is too large for SQLite be an error of the database, as it is elsewhere."""
+def refusing_unfit(prefix: str = "") -> Iterator[None]:
+    """Let a value that a field or the driver has no form of for this database be an error of the database."""
     try:
         yield
-    except OverflowError as error:
-        raise DataError(str(error)) from error
+    except UNFIT as error:
+        said = " ".join(error.messages) if isinstance(error, ValidationError) else str(error)
+        raise DataError(f"{prefix}{said}") from error
 
 
 class Writer:
@@ -140,14 +143,10 @@ class Writer:
         return [self._prepare_column(field, values) for field, values in zip(fields, columns, strict=True)]
 
     def _prepare_column(self, field: Field[Any, Any], values: Sequence[Any]) -> Sequence[Any]:
-        """Raises DataError for a value that the field has no form of for this database."""
         if self.takes_plainly(field):
             return values
-        try:
+        with refusing_unfit(f"{field.name}: "):
             return map_column(self.get_preparer(field), values)
-        except (ValidationError, ValueError, TypeError, ArithmeticError) as error:
-            said = " ".join(error.messages) if isinstance(error, ValidationError) else str(error)
-            raise DataError(f"{field.name}: {said}") from error
 
     def insert(self, model: type[Model], fields: Sequence[Field[Any, Any]], rows: Sequence[Row]) -> int:
         """Insert rows that hold a value for each of ``fields``; how many the database says it has made."""
@@ -165,7 +164,7 @@ class Writer:
         quote = self.connection.ops.quote_name
         columns = ", ".join(self.quote(field) for field in fields)
         marks = ", ".join(["%s"] * len(fields))
-        with refusing_numbers(), self.connection.cursor() as cursor:
+        with refusing_unfit(), self.connection.cursor() as cursor:
             cursor.executemany(f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({marks})", rows)
             return int(cursor.rowcount)
 
@@ -176,7 +175,7 @@ class Writer:
         setting = ", ".join(f"{quote(field.column or '')} = %s" for field in fields)
         where = " AND ".join(f"{quote(field.column or '')} = %s" for field in keys)
         values = ([*row, *(key if isinstance(key, tuple) else (key,))] for key, row in rows)
-        with refusing_numbers(), self.connection.cursor() as cursor:
+        with refusing_unfit(), self.connection.cursor() as cursor:
             cursor.executemany(
                 f"UPDATE {quote(model._meta.db_table)} SET {setting} WHERE {where}",
                 list(self.prepare([*fields, *keys], values)),

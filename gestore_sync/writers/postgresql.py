@@ -18,7 +18,7 @@ from gestore_sync.reading import get_queryset
 from gestore_sync.refs import Key
 from gestore_sync.triggers import has_triggers
 from gestore_sync.writers.copytext import format_columns
-from gestore_sync.writers.portable import Row, Writer
+from gestore_sync.writers.portable import Row, Writer, refusing_unfit
 
 STAGE = "gestore_sync_stage"
 ROWS_AT_ONCE = 2_000
@@ -135,7 +135,7 @@ class PostgreSQLWriter(Writer):
         """Copy rows, of which there are lines where they are known; how many the database says it has made."""
         columns = ", ".join(self.quote(field) for field in fields)
         statement = f"COPY {table} ({columns}) FROM STDIN"
-        with self.connection.wrap_database_errors, self.connection.cursor() as cursor:
+        with refusing_unfit(), self.connection.wrap_database_errors, self.connection.cursor() as cursor:
             with cursor.copy(statement) as copy:
                 for lines, rows in parts:
                     if lines is not None:
@@ -159,11 +159,12 @@ class PostgreSQLWriter(Writer):
             return super().make_insert(model, fields, columns)
         table, parts = self.connection.ops.quote_name(model._meta.db_table), self._iter_parts(fields, columns)
         ready, size = [], 0
-        for lines, rows in parts:
-            ready.append((lines, rows))
-            size += len(lines or ())
-            if size > BYTES_AHEAD:
-                break
+        with refusing_unfit():
+            for lines, rows in parts:
+                ready.append((lines, rows))
+                size += len(lines or ())
+                if size > BYTES_AHEAD:
+                    break
 
         def insert() -> int:
             with self._muted():
