@@ -27,6 +27,7 @@ demo: $(DEMO_STAMP)
 	$(BIN)/python -m testproject.demo
 
 bench: $(TEST_STAMP)
+	$(BIN)/python -m testproject.benchlog --databases postgresql
 	$(BIN)/python -m testproject.benchscale $(ARGS)
 
 # Two runs, as the shop has settings of its own. Both are run, whatever the first one says.

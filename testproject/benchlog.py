@@ -3,7 +3,9 @@
 `python -m testproject.benchlog` seeds LOCAL, pushes everything to REMOTE, and then
 - saves objects with and without the log, and prints what an entry costs;
 - changes objects of five models, sends the changes with `synchronize`, and compares the rate with one
-  `save(using="remote")` for each object, not logged: in autocommit, as a loop would do it, and in one transaction.
+  `save(using="remote")` for each object, not logged: in autocommit, as a loop would do it, and in one transaction;
+- lets the databases write the same number of rows by themselves, one statement for each table, with nothing read,
+  carried or decided: the limit.
 
 Each step runs in a process of its own. Queries are counted on each side. PostgreSQL waits for the disk at commits, as
 a server in use does.
@@ -28,7 +30,14 @@ from rich.table import Table
 from testproject.measuring import LOCAL, PUSH, REMOTE, counted_copies, temporary_databases
 
 console = Console(highlight=False, width=120)
-MODELS = ("Person", "Profile", "Comment", "Enrolment", "Certificate")
+FIELDS = {
+    "Person": "first_name",
+    "Profile": "headline",
+    "Comment": "text",
+    "Enrolment": "progress",
+    "Certificate": "issued",
+}
+"""The models of which objects change, and what changes of each."""
 REPEATS = 3
 
 
@@ -82,6 +91,8 @@ def show(kind: str, found: dict[str, Any]) -> None:
         table.add_row(f'save(using="remote"){title}', f"{send['sample']:,}", f"{send[name]:,.0f}", "", "", times)
     per_object = [f"{send['queries'][alias] / send['number']:.4f}" for alias in (LOCAL, REMOTE)]
     table.add_row("synchronize", f"{send['number']:,}", f"{send['rate']:,.0f}", *per_object, "1.0")
+    times = f"{send['alone'] / send['rate']:.1f} times faster"
+    table.add_row("statements alone", f"{send['number']:,}", f"{send['alone']:,.0f}", "", "", times)
     console.print(table)
     console.print()
 
@@ -134,9 +145,9 @@ def send(number: int) -> dict[str, Any]:
 
     api.synchronize()
     objects: list[Any] = []
-    for name in MODELS:
+    for name in FIELDS:
         model = apps.get_model("campus", name)
-        objects += model._default_manager.order_by("pk")[: number // len(MODELS)]
+        objects += model._default_manager.order_by("pk")[: number // len(FIELDS)]
 
     def save_there() -> None:
         with DisableSynchroLog():
@@ -150,20 +161,53 @@ def send(number: int) -> dict[str, Any]:
     sample = objects[:: max(1, len(objects) // 2000)]
     autocommit = len(sample) / min(timed(save_there) for _ in range(REPEATS))
     at_once = len(sample) / min(timed(save_there_at_once) for _ in range(REPEATS))
-    seconds, changed = [], 0
+    seconds, alone, changed = [], [], 0
     for turn in range(REPEATS):
         change(objects, turn)
+        alone.append(timed(lambda: write_alone(len(objects) // len(FIELDS))))
         with counted() as queries:
             seconds.append(timed(lambda: reports.append(api.synchronize())))
         changed = sum(reports[-1].updated.values())
         if changed != len(objects):
             sys.exit(f"{changed} of {len(objects)} changes were sent: {reports[-1].as_dict()}")
     rates = {"rate": changed / min(seconds), "autocommit": autocommit, "transaction": at_once}
+    rates["alone"] = changed / min(alone)
     return {"number": changed, "sample": len(sample), "queries": queries, **rates}
 
 
 reports: list[Any] = []
-FIELDS = {"Person": "first_name", "Profile": "headline", "Comment": "text", "Enrolment": "progress", "Certificate": ""}
+
+
+def write_alone(number: int) -> None:
+    """Write what a run writes for ``number`` changes of each model, by statements alone, and take it back.
+
+    That are rows, id mappings and entries on REMOTE, and marks on LOCAL.
+    """
+    from django.apps import apps
+    from django.db import connections, transaction
+    from django.db.models import F
+
+    from gestore_sync.models import HANDLED, PENDING, ChangeLog, IdMapping
+
+    def write_again(model: Any, rows: Any, *names: str) -> None:
+        some = rows.order_by("pk")[:number].values("pk")
+        written = model._base_manager.using(REMOTE).filter(pk__in=some).update(**{name: F(name) for name in names})
+        if written != number:
+            sys.exit(f"{written} rows of {model._meta.label} were written, not {number}.")
+
+    columns = "content_type_id, object_id, date, action, data, origin, state"
+    copy = f"INSERT INTO {ChangeLog._meta.db_table} ({columns}) SELECT {columns} FROM {ChangeLog._meta.db_table}"
+    with transaction.atomic(using=LOCAL), transaction.atomic(using=REMOTE):
+        for name, changing in FIELDS.items():
+            model = apps.get_model("campus", name)
+            write_again(model, model._base_manager.using(REMOTE), changing)
+            mappings = IdMapping.objects.using(REMOTE).filter(model=model._meta.label_lower)
+            write_again(IdMapping, mappings, "digests", "serial", "source_imprint", "target_imprint")
+        with connections[REMOTE].cursor() as cursor:
+            cursor.execute(f"{copy} ORDER BY id DESC LIMIT {number * len(FIELDS)}")
+        ChangeLog.objects.using(LOCAL).filter(state=PENDING).update(state=HANDLED)
+        for alias in (LOCAL, REMOTE):
+            transaction.set_rollback(True, using=alias)
 
 
 def change(objects: Sequence[Any], turn: int) -> None:
@@ -177,10 +221,10 @@ def change(objects: Sequence[Any], turn: int) -> None:
             name = FIELDS[type(instance).__name__]
             if name == "progress":
                 instance.progress = turn + 1
-            elif name:
-                setattr(instance, name, f"changed {turn}")
-            else:
+            elif name == "issued":
                 instance.issued += timedelta(days=1)
+            else:
+                setattr(instance, name, f"changed {turn}")
             instance.save(using=LOCAL)
 
 

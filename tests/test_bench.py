@@ -79,9 +79,9 @@ def test_of_several_runs_the_median_time_and_the_most_of_the_rest_count() -> Non
     assert get_median(runs) == measure(10, 2, 7, 9)
 
 
-def run_bench(*options: str) -> subprocess.CompletedProcess[str]:
+def run_bench(*options: str, module: str = "benchscale") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "testproject.benchscale", *options],
+        [sys.executable, "-m", f"testproject.{module}", *options],
         cwd=PROJECT,
         env={**os.environ, "COLUMNS": "160", "PYTHONIOENCODING": "utf-8"},
         capture_output=True,
@@ -121,3 +121,14 @@ def test_a_part_of_the_benchmark_can_be_run_alone(tmp_path: Path) -> None:
         "most queries",
     ]
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_the_benchmark_of_the_log_sets_its_rates_beside_those_of_saves_and_statements(kind: str) -> None:
+    done = run_bench("--learners", "100", "--changes", "100", "--databases", kind, module="benchlog")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    titles = ["save(), logged", 'save(using="remote")', "synchronize", "statements alone"]
+    assert [title for title in titles if any(line.startswith(title) for line in lines)] == titles
