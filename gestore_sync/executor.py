@@ -266,14 +266,15 @@ class Executor:
         self._attach(Attach(operation.label, operation.name, [(key, operation.value) for key in operation.keys]))
 
     def _attach(self, operation: Attach) -> None:
-        rows = [(key, [value]) for key, value in operation.rows]
-        self._set(self._models[operation.label], operation.name, [key for key, _ in rows], rows, using=self.target)
+        model, keys = self._models[operation.label], [key for key, _ in operation.rows]
+        self._set(model, operation.name, keys, [(key, [value]) for key, value in operation.rows], using=self.target)
+        self.journal.note(model, [(key, None) for key in keys], CHANGE)
 
     def _delete(self, operation: Delete) -> None:
         model = self._models[operation.label]
 
         def delete(some: Sequence[Key]) -> None:
-            self.rows.note_deleted(model, some, self.writer.delete(model, some))
+            self.rows.note_count(model, some, self.writer.delete(model, some), are_there=False)
             if self._checks_early:
                 self.attempts.check_everything()
 

@@ -12,7 +12,7 @@ from django.db.models import CompositePrimaryKey, Model
 from gestore_sync.exceptions import UnknownObject
 from gestore_sync.links import get_concrete
 from gestore_sync.reading import get_queryset
-from gestore_sync.refs import Ref, get_field, resolve_key_field
+from gestore_sync.refs import Ref, get_field, resolve_key_field, split_key
 
 
 def find_ref(root: Model | str, using: str) -> Ref:
@@ -56,7 +56,7 @@ def parse_key(model: type[Model], text: str) -> Any:
     """A primary key as a person writes it; the parts of a composite one with commas between them."""
     pk = model._meta.pk
     if isinstance(pk, CompositePrimaryKey):
-        parts = text.split(",")
+        parts = split_key(text)
         fields = [resolve_key_field(get_field(model, name)) for name in pk.field_names]
         return tuple(field.to_python(part) for field, part in zip(fields, parts, strict=True))
     return resolve_key_field(pk).to_python(text)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +15,8 @@ from django.db.models import CompositePrimaryKey, Field, ForeignObject, IntegerF
 
 Key = Any
 """A primary key value of one database: an int, a string, a UUID, a tuple for a composite key …"""
+QUOTE = '"'
+SPECIAL = re.compile(r'[,"\r\n]')
 
 
 class Ref(NamedTuple):
@@ -26,8 +30,22 @@ class Ref(NamedTuple):
 
 
 def show_key(key: Key) -> str:
-    """A primary key as reports have it and people name it; of a composite one the parts with commas between them."""
-    return ",".join(map(str, key)) if isinstance(key, tuple) else str(key)
+    """A primary key as reports have it and people name it; of a composite one the parts with commas between them, in
+    quotes where a part has a comma itself, as CSV has them."""
+    return ",".join(map(quote_part, map(str, key))) if isinstance(key, tuple) else str(key)
+
+
+def quote_part(text: str) -> str:
+    """A part of a composite key as :func:`show_key` has it."""
+    return f'"{text.replace(QUOTE, 2 * QUOTE)}"' if SPECIAL.search(text) else text
+
+
+def split_key(text: str) -> list[str]:
+    """The parts of a composite key that :func:`show_key` shows. Raises ValueError where quotes do not match."""
+    try:
+        return next(csv.reader([text], strict=True))
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
 
 
 def get_field(model: type[Model], name: str) -> Field[Any, Any]:
