@@ -53,7 +53,7 @@ def can_create_all(
 
 def is_noted(mapping: IdMapping | None, target: Key, known: bytes | None, digests: bytes) -> bool:
     """Whether what is stored already says this; ``known``: the stored digests, as digests of the target's row."""
-    if mapping is None or mapping.target != target or known is None:
+    if mapping is None or mapping.target != target or known is None or mapping.moved:
         return False
     if mapping.pk is None and not mapping.mirrored:
         return False
@@ -67,7 +67,7 @@ def drop_known(store: MappingStore, model: type[Model], notes: list[Noted]) -> l
     if not notes or not model._meta.auto_created:
         return notes
     known = store.find_sources(model, [note.target for note in notes])
-    return [note for note in notes if note.target not in known]
+    return [note for note in notes if all(sent.moved for sent in known.get(note.target, ()))]
 
 
 def find_fresh(

@@ -91,6 +91,7 @@ def limit_to(changes: Changes, subgraph: Subgraph, graph: LinkGraph) -> None:
             ref
             for ref, deletion in changes.deleted.items()
             if ref not in inside
+            and ref not in changes.replaced  # its entries are those of the new object, too
             and any(is_inside(*owner) or owner in inside for owner in iter_owners(ref, deletion, graph))
         }
         inside |= more
@@ -132,7 +133,8 @@ def settle_deleted_there(changes: Changes, store: MappingStore, policies: Polici
         return []
     conflicts = []
     for model, keys in changes.saved.items():
-        mappings = store.find(model, list(keys)) if model._meta.auto_created is False else {}
+        same = [key for key in keys if Ref(model, key) not in changes.replaced]
+        mappings = store.find(model, same) if model._meta.auto_created is False else {}
         existing = find_existing(model, store.target, [mapping.target for mapping in mappings.values()])
         gone = {mapping.target: key for key, mapping in mappings.items() if mapping.target not in existing}
         if not gone:

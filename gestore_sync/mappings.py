@@ -26,6 +26,7 @@ from gestore_sync.schema import check_schema
 from gestore_sync.writers import get_writer
 
 HERE = ("origin", "remote", "model")
+MOVED = [get_field(IdMapping, "moved")]
 
 
 def has_tables(using: str) -> bool:
@@ -140,7 +141,7 @@ class MappingStore:
         by_text = {dump_key(key): key for key in keys}
         found = self._read(model, self.get_rows(model), by_text)
         if self._kept is not None:
-            kept = self._read(model, self._kept.filter(model=model._meta.label_lower), by_text)
+            kept = self._read(model, self._get_sets(model)[1], by_text)
             if kept.keys() - found.keys():
                 self.borrowed.add(model)
             found = {**{key: mapping._replace(pk=None, imprints=None) for key, mapping in kept.items()}, **found}
@@ -155,14 +156,14 @@ class MappingStore:
 
     @staticmethod
     def _read(model: type[Model], rows: Any, by_text: dict[str, Key]) -> dict[Key, Mapping]:
-        columns = ("source_pk", "pk", *KEPT)
+        columns = rows.filter(match("source_pk", by_text)).values_list("source_pk", "pk", *KEPT, "moved")
         return {
             by_text[source]: Mapping(
-                pk, load_key(model, target), created, bytes(digests), serial, None if theirs is None else (mine, theirs)
+                *(pk, load_key(model, target), created, bytes(digests), serial),
+                imprints=None if theirs is None else (mine, theirs),
+                moved=moved,
             )
-            for source, pk, target, created, digests, serial, mine, theirs in rows.filter(
-                match("source_pk", by_text)
-            ).values_list(*columns)
+            for source, pk, target, created, digests, serial, mine, theirs, moved in columns
             if source in by_text
         }
 
@@ -185,20 +186,22 @@ class MappingStore:
         rows = rows.exclude(remote="")  # as the index says it
         return rows if self.in_target and rows.exists() else None
 
+    def _get_sets(self, model: type[Model]) -> list[QuerySet[IdMapping]]:
+        """The mappings of a model where they are kept, and those that were kept at the source before."""
+        rows = self.get_rows(model)
+        return [rows] if self._kept is None else [rows, self._kept.filter(model=model._meta.label_lower)]
+
     def find_sources(self, model: type[Model], targets: Iterable[Key]) -> dict[Key, list[Sent]]:
         """By row of the target, the objects of the source that are mapped to it."""
         by_text = {dump_key(key): key for key in targets}
         found: dict[Key, list[Sent]] = {}
-        sets = [self.get_rows(model)]
-        if self._kept is not None:
-            sets.append(self._kept.filter(model=model._meta.label_lower))
-        for rows in sets if by_text else ():
+        for rows in self._get_sets(model) if by_text else ():
             columns = rows.filter(match("target_pk", by_text)).values_list(
-                "source_pk", "target_pk", "created", "digests"
+                *("source_pk", "target_pk", "created", "digests", "moved")
             )
-            for source, target, created, digests in columns:
+            for source, target, created, digests, moved in columns:
                 if target in by_text:
-                    sent = Sent(load_key(model, source), created, bytes(digests))
+                    sent = Sent(load_key(model, source), created, bytes(digests), moved)
                     found.setdefault(by_text[target], []).append(sent)
         return found
 
@@ -214,12 +217,9 @@ class MappingStore:
         return find_replaced(self.target, model, targets, self.uuid)
 
     def iter_sources(self, model: type[Model]) -> Iterator[Key]:
-        """The keys of all objects of the source that are mapped."""
-        sets = [self.get_rows(model)]
-        if self._kept is not None:
-            sets.append(self._kept.filter(model=model._meta.label_lower))
-        texts = (text for rows in sets for text in rows.values_list("source_pk", flat=True).iterator(chunk_size=10_000))
-        return (load_key(model, text) for text in texts)
+        """The keys of all objects of the source that are mapped, without those that were moved."""
+        columns = (rows.filter(moved=False).values_list("source_pk", flat=True) for rows in self._get_sets(model))
+        return (load_key(model, text) for column in columns for text in column.iterator(chunk_size=10_000))
 
     def find_others(self, model: type[Model], targets: Iterable[Key]) -> set[Key]:
         """Those rows of the target that another origin has an object for."""
@@ -239,6 +239,8 @@ class MappingStore:
         self._recall.forget(model, keys)
         self._written.add(model)
         fresh, changed = split_columns(rows, known, columns)
+        if back := [mapping.pk for mapping in known.values() if mapping.moved and mapping.pk is not None]:
+            self.background.run(lambda: self._writer.update(IdMapping, MOVED, [(pk, [False]) for pk in back]))
         if changed:
             kept = [get_field(IdMapping, name) for name in KEPT]
             self.background.run(lambda: self._writer.update(IdMapping, kept, changed))
@@ -249,6 +251,13 @@ class MappingStore:
             fields = [get_field(IdMapping, name) for name in (*HERE, *COLUMNS)]
             columns = [*([value] * number for value in here), *fresh]
             self.background.run(self._writer.make_insert(IdMapping, fields, columns))
+
+    def mark_moved(self, model: type[Model], targets: Sequence[Key], *, moved: bool = True) -> None:
+        """Note that these rows of the target are its own from now on, as their objects were handed over, or are not."""
+        self._recall.forget(model)
+        for chunk in iter_chunks([dump_key(key) for key in targets], KEYS_PER_QUERY):
+            for rows in self._get_sets(model):
+                rows.filter(match("target_pk", chunk)).update(moved=moved, source_imprint=None, target_imprint=None)
 
     def forget(self, model: type[Model], targets: Sequence[Key], *, only_ours: bool = False) -> None:
         """Drop every origin's mappings to these rows of the target, which have just been created. ``only_ours``: ours,

@@ -113,7 +113,8 @@ class IdMapping(ObjectOfOrigin):
     ``created``: we put the row there. ``digests``: what the fields held when both sides were last in step, see
     :mod:`gestore_sync.digests`. ``serial``: of two mappings of one pair of rows, one for each direction, the greater
     one was written later (a Lamport clock). ``source_imprint`` and ``target_imprint``: what stands for the whole rows
-    as they were then, see :mod:`gestore_sync.imprints`; empty where they are to be compared.
+    as they were then, see :mod:`gestore_sync.imprints`; empty where they are to be compared. ``moved``: the object was
+    handed over: it is gone at the origin, and the row here is the target's own.
 
     Each row that is pushed goes into these indexes. They begin with what tells rows apart, which a database compares
     fastest, or are short; few rows are in the one that is for what is kept at the source.
@@ -124,6 +125,7 @@ class IdMapping(ObjectOfOrigin):
     serial = models.PositiveIntegerField(_("serial"), default=0)
     source_imprint = models.BigIntegerField(_("imprint at the origin"), null=True, editable=False)
     target_imprint = models.BigIntegerField(_("imprint here"), null=True, editable=False)
+    moved = models.BooleanField(_("moved"), db_default=False, default=False)
 
     class Meta:
         verbose_name = _("id mapping")

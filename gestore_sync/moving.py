@@ -5,8 +5,10 @@ The look and the deletion happen in one transaction of the source: what changes 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
+from django.db import DatabaseError, InterfaceError
 from django.db.models import Max
 from django.utils.translation import gettext as _
 
@@ -17,6 +19,7 @@ from gestore_sync.differing import Differences, Found, fill
 from gestore_sync.dooming import DeletionPlan
 from gestore_sync.exceptions import NotArrived
 from gestore_sync.generic import get_type_ids
+from gestore_sync.handover import hand_over, take_back
 from gestore_sync.ledger import note_settled
 from gestore_sync.links import LinkGraph
 from gestore_sync.mappings import MappingStore
@@ -27,6 +30,7 @@ from gestore_sync.pushing import Push
 from gestore_sync.reading import KEYS_PER_QUERY, get_queryset, match
 from gestore_sync.refs import NEW, UNKNOWN, Ref, dump_pk, iter_chunks
 from gestore_sync.transactions import read_snapshot
+from gestore_sync.translation import Counterparts
 from gestore_sync.verifying import iter_failures
 
 SHOWN = 5
@@ -42,6 +46,8 @@ class Departure(Deletion):
         super().__init__(graph, push.scope, push.roots, backup=backup, progress=push.progress)
         self.push = push
         self._last_entry = 0
+        self._counterparts = Counterparts()
+        self._handed_over: DeletionPlan | None = None
 
     def _save(self, plan: DeletionPlan) -> None:
         self._check_arrived(plan)
@@ -49,11 +55,21 @@ class Departure(Deletion):
         if has_log(self.using):
             self._last_entry = get_queryset(ChangeLog, self.using).aggregate(last=Max("pk"))["last"] or 0
 
+    def _run_once(self, shown: DeletionPlan | None) -> Report:
+        try:
+            return super()._run_once(shown)
+        except BaseException:
+            if self._handed_over is not None:
+                with contextlib.suppress(DatabaseError, InterfaceError):  # the first error counts
+                    take_back(self._handed_over, MappingStore(self.using, self.push.target), self._counterparts)
+            raise
+
     def _check_arrived(self, plan: DeletionPlan) -> None:
         """Raise :class:`NotArrived` unless the target has what was pushed as it is here, and every row that goes."""
         with read_snapshot(self.push.target):
             comparer = self.push.make_comparer(MappingStore(self.using, self.push.target), Account())
             comparer.plan.close()
+            self._counterparts = comparer.counterparts
             found = Differences()
             fill(found, comparer.compare(Found()), self.using, self.push.target)
             conflicts = [conflict["reason"] for conflict in comparer.plan.report.get_unresolved()]
@@ -68,6 +84,9 @@ class Departure(Deletion):
 
     def _finish(self, plan: DeletionPlan) -> None:
         """The target must not hear of it: there the objects live on. What was to be sent of them was sent."""
+        store = MappingStore(self.using, self.push.target)
+        self._handed_over = plan
+        hand_over(plan, store, self._counterparts)
         if not has_log(self.using):
             return
         pending = get_pending(self.using, self.push.target)
@@ -79,7 +98,7 @@ class Departure(Deletion):
                 of_model = pending.filter(match("object_id", map(dump_pk, chunk)), content_type=content_type)
                 ids.update(of_model.values_list("pk", flat=True))
         if ids:
-            note_settled(MappingStore(self.using, self.push.target), sorted(ids))
+            note_settled(store, sorted(ids))
 
 
 def iter_missing(plan: DeletionPlan, planner: Planner) -> Iterator[str]:

@@ -98,7 +98,7 @@ class Planner:
         identifying = {link for model in models for link in get_identity_links(self.subgraph.graph, model)}
         if self.tombstones is not None:
             self.tombstones.find_mapped(self.store, self.target, self.get_layout)
-            self.lookup.doomed = self.tombstones.doomed
+            self.lookup.doomed = self.tombstones.avoided
         self.progress.start("locating", len(models))
         for model in sort_models(models, links, lambda link: 2 if link in identifying else int(link.required)):
             self.lookup.locate(model)
@@ -167,8 +167,7 @@ class Planner:
         batches = iter_batches(model, self.source, rest)
         with layout.read_batches(self.source, batches, imprints=has_imprints) as stream:
             for keys, rows in stream:
-                by_key = {row[0]: row for row in layout.iter_checked(self.source, rows)}
-                self._plan_batch(layout, keys, by_key, has_imprints=has_imprints)
+                self._plan_batch(layout, keys, {row[0]: row for row in rows}, has_imprints=has_imprints)
                 self.progress.advance(len(keys))
         if matched:
             self.plan.report.matched[model._meta.label] += len(matched)

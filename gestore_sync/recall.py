@@ -18,7 +18,7 @@ KEPT_IN_MEMORY = 50_000
 class Mapping(NamedTuple):
     """One id mapping. ``pk``: of our row where the mapping is kept, None where there is none yet. ``imprints``: of the
     rows of both sides, as of when they were last in step, if known. ``mirrored``: the digests come from a later push in
-    the other direction."""
+    the other direction. ``moved``: the object was handed over to the target, and the source has not sent it since."""
 
     pk: int | None
     target: Key
@@ -27,14 +27,17 @@ class Mapping(NamedTuple):
     serial: int
     imprints: tuple[int, int] | None = None
     mirrored: bool = False
+    moved: bool = False
 
 
 class Sent(NamedTuple):
-    """What is known of a row of the target: the object it stands for, whether a run created it, what was left there."""
+    """What is known of a row of the target: the object it stands for, whether a run created it, what was left there,
+    whether it was handed over."""
 
     key: Key
     created: bool
     digests: bytes
+    moved: bool = False
 
 
 class Recall:

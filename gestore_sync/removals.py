@@ -134,7 +134,7 @@ class Removals:
         return key in self._owned[model]
 
     def _find_removable(self, model: type[Model], keys: Iterable[Key], *, created_only: bool) -> list[Key]:
-        """Those rows whose object this origin sent and no longer has."""
+        """Those rows whose object this origin sent and no longer has, unless it was handed over."""
         free = self._get_claimed(model).leave_out(list(dict.fromkeys(keys)))
         sources = self._store.find_sources(model, free)
         others = set() if created_only else self._store.find_others(model, sources)
@@ -145,6 +145,7 @@ class Removals:
             key: of_row[0]
             for key, of_row in sources.items()
             if key not in others
+            and not all(sent.moved for sent in of_row)
             and all(sent.key not in existing for sent in of_row)
             and (any(sent.created for sent in of_row) or not created_only)
         }

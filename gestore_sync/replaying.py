@@ -21,16 +21,16 @@ from gestore_sync.exceptions import (
     WriteFailed,
 )
 from gestore_sync.executor import Executor
-from gestore_sync.failures import Refused, first_line, read_natural_keys
+from gestore_sync.failures import Refused, first_line, make_failure
 from gestore_sync.fields import now
 from gestore_sync.gathering import find_looked_up, find_members_of_new, iter_open, limit_to, settle_deleted_there
 from gestore_sync.ledger import announce, close_cut_run, close_run, find_cut_run, get_ids, make_ranges, record_run
 from gestore_sync.mappings import MappingStore
-from gestore_sync.plan import Conflict, Failure, Report
+from gestore_sync.plan import Conflict, Report
 from gestore_sync.planner import Planner
 from gestore_sync.pushing import Push, describe_conflicts, describe_left, get_message
 from gestore_sync.recording import NewEntry
-from gestore_sync.refs import Key, Ref, show_key
+from gestore_sync.refs import Key, Ref
 from gestore_sync.squashing import Changes, squash
 from gestore_sync.subgraph import Subgraph
 from gestore_sync.tombstones import Tombstones
@@ -202,6 +202,9 @@ class Replay(Push):
             waiting = {ref: reason for ref, reason in planner.plan.waiting.items() if ref not in self._barred}
             if (undecided or waiting) and not self.strict:
                 self._bar_undecided(undecided, waiting)
+            elif waiting:
+                planner.plan.close()
+                raise WriteFailed(f"{next(iter(waiting.values()))} Nothing was written.")
             elif undecided or report.get_unresolved():
                 planner.plan.close()
                 self._finish_report(report, there)
@@ -222,14 +225,16 @@ class Replay(Push):
 
     def _walk_changes(self) -> tuple[Subgraph, dict[str, Any]]:
         walker = Walker(self.graph, replace(self.scope, closed=True, connected=False), self.progress.advance)
-        for ref, reason in self._barred.items():
-            walker.subgraph.barred.setdefault(ref.model, {})[ref.pk] = reason
         changes = self._changes
         deleted = {ref: deletion for ref, deletion in changes.deleted.items() if ref not in self._barred}
+        held_back = {ref: deletion for ref, deletion in changes.replaced.items() if ref not in deleted}
+        barred = {ref: f"{ref} has replaced another object" for ref in held_back} | self._barred
+        for ref, reason in barred.items():
+            walker.subgraph.barred.setdefault(ref.model, {})[ref.pk] = reason
         removed = [member for member in changes.removed if member.owner not in self._barred]
         saved: Mapping[type[Model], Mapping[Key, Any]] = changes.saved
         subgraph = walker.walk_changes(saved, find_looked_up(deleted, removed, self.graph))
-        tombstones = Tombstones(self.graph, deletions=deleted, removed=removed)
+        tombstones = Tombstones(self.graph, deleted, removed, held_back)
         return subgraph, {"tombstones": tombstones, "find_date": changes.find_date, "tolerant": not self.strict}
 
     def _add_members(self, planner: Planner) -> bool:
@@ -278,10 +283,8 @@ class Replay(Push):
             self._barred[Ref(model, ref.pk)] = reason
 
     def _add_failure(self, ref: Ref, reason: str) -> None:
-        natural_key = read_natural_keys(ref.model, self.source, [ref.pk]).get(ref.pk)
         reason = reason.replace(" Nothing was written.", "")
-        failure = Failure(ref.model._meta.label, show_key(ref.pk), list(natural_key) if natural_key else None, reason)
-        self._carried.failures.append(asdict(failure))
+        self._carried.failures.append(asdict(make_failure(ref, self.source, reason)))
 
     def _finish_report(self, report: Report, there: list[Conflict]) -> None:
         """Add what was left out, and what the log alone tells."""

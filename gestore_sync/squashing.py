@@ -13,10 +13,10 @@ from django.db.models import Model
 from django.utils.translation import gettext, ngettext
 
 from gestore_sync.changelog import Entry, find_models
-from gestore_sync.identity import has_automatic_key
 from gestore_sync.links import LinkGraph, Membership, get_concrete
 from gestore_sync.models import ADDITION, CHANGE, DELETION, M2M_CHANGE
 from gestore_sync.reading import find_existing, get_queryset, match
+from gestore_sync.rebirths import find_replaced
 from gestore_sync.refs import Key, Ref, get_key_parser, load_pk
 from gestore_sync.scope import Role, Scope
 from gestore_sync.tombstones import Deletion, RemovedMember
@@ -65,6 +65,7 @@ class PairChange(NamedTuple):
 class Changes:
     """What is to be sent. ``saved``: objects that exist and changed, with the date. ``deleted``: those that do not.
 
+    ``replaced``: those of both of which a key was deleted and added again: the old object goes, the new one comes.
     ``removed``: members that owners lost. ``entries``: by object, the log's entries that are handled with it; by
     ``owners``, through rows are handled with the object that they belong to. ``void``: entries that come to nothing.
     ``gone``: objects that were logged and are gone without an entry that says so.
@@ -72,6 +73,7 @@ class Changes:
 
     saved: dict[type[Model], dict[Key, datetime | None]] = field(default_factory=dict)
     deleted: dict[Ref, Deletion] = field(default_factory=dict)
+    replaced: dict[Ref, Deletion] = field(default_factory=dict)
     removed: list[RemovedMember] = field(default_factory=list)
     entries: dict[Ref, list[int]] = field(default_factory=dict)
     owners: dict[Ref, Ref] = field(default_factory=dict)
@@ -111,10 +113,14 @@ def squash(entries: Iterable[Entry], graph: LinkGraph, scope: Scope) -> Changes:
         if history is None:
             history = of_model[key] = History()
         history.add(entry)
+    existing = {model: find_existing(model, graph.using, list(of_model)) for model, of_model in histories.items()}
+    for ref in find_replaced(histories, existing, graph):
+        deletion = get_deletion(histories[ref.model][ref.pk])
+        assert deletion is not None
+        changes.replaced[ref] = changes.deleted[ref] = deletion
     for model, of_model in histories.items():
-        existing = find_existing(model, graph.using, list(of_model))
         for key, history in of_model.items():
-            settle(Ref(model, key), history, key in existing, changes)
+            settle(Ref(model, key), history, key in existing[model], changes)
     add_members(histories, graph, changes)
     changes.warnings += iter_warnings(unknown, changes.gone)
     return changes
@@ -176,17 +182,12 @@ def is_ignored(model: type[Model], entry: Entry, scope: Scope) -> bool:
 def settle(ref: Ref, history: History, exists: bool, changes: Changes) -> None:
     """What one object's entries come to.
 
-    What was added and deleted comes to nothing, unless it has come to the target in another way. A key that was deleted
-    and added again is two objects where keys are automatic: the old one goes, the new one comes.
+    What was added and deleted comes to nothing, unless it has come to the target in another way.
     """
-    deletion = history.deletion
-    if deletion is not None and history.born:
-        deletion = replace(deletion, mapped_only=True)
+    deletion = get_deletion(history)
     if exists:
         if history.saved or history.deletion:
             changes.saved.setdefault(ref.model, {})[ref.pk] = history.date
-        if deletion is not None and history.reborn and has_automatic_key(ref.model):
-            changes.deleted[ref] = deletion
         changes.entries[ref] = history.ids
     elif deletion is not None:
         changes.deleted[ref] = deletion
@@ -197,6 +198,13 @@ def settle(ref: Ref, history: History, exists: bool, changes: Changes) -> None:
             changes.gone.append(ref)
     if not exists:
         history.members.clear()
+
+
+def get_deletion(history: History) -> Deletion | None:
+    """The deletion of an object, if there was one. It concerns only a row that is mapped where the target has not been
+    told of the object."""
+    deletion = history.deletion
+    return replace(deletion, mapped_only=True) if deletion is not None and history.born else deletion
 
 
 def add_members(histories: dict[type[Model], dict[Key, History]], graph: LinkGraph, changes: Changes) -> None:

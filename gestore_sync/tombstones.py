@@ -50,19 +50,27 @@ class RemovedMember:
 class Tombstones:
     """The deletions of one run. ``doomed``: by model, the rows of the target, the objects that they stood for.
 
+    ``held_back``: deletions that the run leaves for a later one, of keys that other objects have by now; ``avoided``:
+    their rows and those that are doomed, which are the counterpart of no object.
     ``sent``: what is known of those rows from their id mapping. ``members``: by through model, rows that go, with their
     owners. ``doubts``: deleted objects that could be one of several rows, and why.
     """
 
     def __init__(
-        self, graph: LinkGraph, deletions: Mapping[Ref, Deletion], removed: Sequence[RemovedMember] = ()
+        self,
+        graph: LinkGraph,
+        deletions: Mapping[Ref, Deletion],
+        removed: Sequence[RemovedMember] = (),
+        held_back: Mapping[Ref, Deletion] = {},
     ) -> None:
         self._graph = graph
         self._source = graph.using
-        self._deletions = deletions
+        self._deletions = {**held_back, **deletions}
+        self._held_back = held_back
         self._removed = removed
         self._left: dict[type[Model], list[Key]] = {}
         self.doomed: dict[type[Model], dict[Key, Ref]] = {}
+        self.avoided: dict[type[Model], dict[Key, Ref]] = {}
         self.sent: dict[Ref, Sent] = {}
         self.members: dict[type[Model], dict[Key, Ref]] = {}
         self.doubts: dict[Ref, str] = {}
@@ -70,7 +78,8 @@ class Tombstones:
     # By id mapping: before counterparts are looked for, as these rows are none
 
     def find_mapped(self, store: MappingStore, target: str, get_layout: Callable[[Any], Layout]) -> None:
-        """Find the rows by id mapping. A mapping whose row is another object by now leads to none."""
+        """Find the rows by id mapping. One whose row is another object by now leads to none, as one whose object was
+        handed over."""
         self._store, self._target = store, target
         self._tables = set(connections[target].introspection.table_names())
         by_model: dict[type[Model], list[Key]] = {}
@@ -78,12 +87,18 @@ class Tombstones:
             if get_table(ref.model) in self._tables:
                 by_model.setdefault(ref.model, []).append(ref.pk)
         for model, keys in by_model.items():
-            mappings = store.find(model, keys)
+            known = store.find(model, keys)
+            mappings = {key: mapping for key, mapping in known.items() if not mapping.moved}
             found = dict(self._iter_valid(model, mappings, get_layout(model)))
-            self.doomed[model] = {mappings[key].target: Ref(model, key) for key in found}
+            rows = self.avoided[model] = {mappings[key].target: Ref(model, key) for key in found}
+            self.doomed[model] = {target: ref for target, ref in rows.items() if ref not in self._held_back}
             self.sent |= {Ref(model, key): sent for key, sent in found.items()}
-            left = [key for key in keys if key not in mappings]
-            self._left[model] = [key for key in left if not self._deletions[Ref(model, key)].mapped_only]
+            left = [key for key in keys if key not in known]
+            self._left[model] = [key for key in left if self._is_wanted(Ref(model, key))]
+
+    def _is_wanted(self, ref: Ref) -> bool:
+        """Whether a deleted object that has no mapping is to be looked for."""
+        return ref not in self._held_back and not self._deletions[ref].mapped_only
 
     def _iter_valid(
         self, model: type[Model], mappings: Mapping[Key, IdMapping], layout: Layout
@@ -230,8 +245,10 @@ class Tombstones:
             pairs = rows.values_list("pk", own.key_paths[0], other.key_paths[0])
             found = {pk: wanted[owner, member] for pk, owner, member in pairs if (owner, member) in wanted}
             doubtful = [pk for pk, member in found.items() if member.mapped_only]
-            unsent = set(doubtful) - set(self._store.find_sources(own.model, doubtful))
-            going = {pk: member.owner for pk, member in found.items() if pk not in unsent}
+            sources = self._store.find_sources(own.model, found)
+            staying = {pk for pk in doubtful if pk not in sources}
+            staying |= {pk for pk, of_row in sources.items() if all(sent.moved for sent in of_row)}
+            going = {pk: member.owner for pk, member in found.items() if pk not in staying}
             self.members.setdefault(own.model, {}).update(going)
 
     def _find_ends(self, refs: Sequence[Ref], counterparts: Counterparts) -> dict[Ref, Key]:

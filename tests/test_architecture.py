@@ -72,6 +72,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("asking",),
     ("excerpts",),  # values for people
     ("walker", "lookup", "tombstones"),  # root → subgraph; ref → counterpart; deletion → row
+    ("rebirths",),  # keys that were deleted and added again
     ("squashing", "deciding"),  # change log → changes; what becomes of rows on both sides
     ("needs", "places", "removals", "clashes", "circles", "references", "linkedvalues"),
     ("incoming",),  # who is who in an import
@@ -103,6 +104,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("importing",),  # bundle → rows
     ("erasing", "discarding"),  # rows that go; their files
     ("deleting",),
+    ("handover",),  # what a move tells the target
     ("moving",),  # a push, and a deletion of what has arrived
     ("api", "terminal"),  # the front door; how it is shown
     ("undecided",),  # what nobody has decided in the settings
@@ -116,7 +118,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
 WRITING = (
     *("muting", "triggers", "deletionsql"),
     *("executor", "creating", "erasing", "discarding", "mappings", "origins", "writers", "writers.*"),
-    *("staging", "intakes", "importplans", "media"),  # staged rows; stored files
+    *("staging", "intakes", "importplans", "media", "handover"),  # staged rows; stored files; what was moved
     *("changelog", "checkpoint", "ledger", "runs", "querysets", "recording", "resetting"),  # our own tables
 )
 USING_WRITERS = (*WRITING, "rows", "keeping", "settling", "deletionlog", "adapters.trees", "reservation", "journal")

@@ -5,17 +5,19 @@ from __future__ import annotations
 import datetime as dt
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from django.apps import apps
 from django.contrib.contenttypes.models import ContentType
 from django.db import connections, models, transaction
 from django.db.models.signals import post_save, pre_delete
 from django.test.utils import CaptureQueriesContext
 
-from gestore_sync.exceptions import GestoreSyncError
+from gestore_sync import api
+from gestore_sync.exceptions import GestoreSyncError, UnknownObject
 from gestore_sync.models import CHANGE, DELETION, HANDLED, ChangeLog, Delivery, Remote, options
+from gestore_sync.refs import Ref
 from tests.conftest import DATABASES, Pair
 from tests.kinds.pushing import forget_caches, rows
 from tests.logged import processes
@@ -25,11 +27,14 @@ from tests.logged.models import (
     Authorship,
     Cipher,
     Country,
+    Employee,
     Product,
     Reading,
     Sample,
+    Seat,
     Shelf,
     Tag,
+    Team,
 )
 from tests.logged.sites import (
     NO_CHANGES,
@@ -41,8 +46,8 @@ from tests.logged.sites import (
     change,
     date_log,
     drop_our_tables,
-    emit_migrated,
     in_thread,
+    make_our_tables,
     read_log,
     ready,
     receiving,
@@ -408,16 +413,6 @@ def test_a_caller_s_transaction_that_is_rolled_back_leaves_the_sites_in_step(liv
     assert live.send().message == NO_CHANGES
 
 
-def make_our_tables(using: str) -> None:
-    """Let a database have the tables of gestore_sync, as ``migrate`` makes them."""
-    there = connections[using].introspection.table_names()
-    with connections[using].schema_editor() as editor:
-        for model in apps.get_app_config("gestore_sync").get_models():
-            if model._meta.db_table not in there:
-                editor.create_model(model)
-    emit_migrated(using)
-
-
 @once
 def test_a_remote_that_gets_our_tables_later_goes_on(sites: Sites) -> None:
     drop_our_tables(sites.remote)
@@ -447,6 +442,37 @@ def test_reconcile_finds_what_went_though_the_remote_got_our_tables_later(sites:
 
 
 # Several sites: the time of a change is when it was made, not when it was sent
+
+
+@once
+@pytest.mark.parametrize("row", ["a", "a,1", 'a"1', '"a"', "a, b", ",", "a\nb", ""])
+def test_an_object_can_be_named_as_reports_name_it(sites: Sites, row: str) -> None:
+    seat = add(Seat, sites.local, row=row, number=2, guest="g")
+
+    sites.send(str(Ref(Seat, seat.pk)))
+
+    assert sites.arrived(Seat, "row", "guest") == [(row, "g")]
+
+
+@once
+@pytest.mark.parametrize("name", ['logged.Seat."a,2', "logged.Seat.a,1,2", 'logged.Seat."a"b,2'])
+def test_a_name_whose_parts_do_not_fit_names_no_object(sites: Sites, name: str) -> None:
+    with pytest.raises(UnknownObject, match="cannot be a primary key"):
+        sites.send(name)
+
+
+@crossed
+def test_a_link_that_a_restore_sets_again_is_sent(sites: Sites, tmp_path: Path) -> None:
+    team = add(Team, sites.local, name="t")
+    add(Employee, sites.local, name="e", team=team)
+    sites.send()
+    api.delete_objects([team], database=sites.local, backup=str(tmp_path / "backup.json"))
+    sites.send()
+    api.import_objects(str(tmp_path / "backup.json"), database=sites.local)
+
+    sites.send()
+
+    assert sites.arrived(Employee, "name", "team__name") == [("e", "t")]
 
 
 @crossed

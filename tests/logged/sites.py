@@ -178,6 +178,16 @@ def drop_our_tables(using: str) -> None:
     emit_migrated(using)
 
 
+def make_our_tables(using: str) -> None:
+    """Let a database have the tables of gestore_sync, as ``migrate`` makes them."""
+    there = connections[using].introspection.table_names()
+    with connections[using].schema_editor() as editor:
+        for model in apps.get_app_config("gestore_sync").get_models():
+            if model._meta.db_table not in there:
+                editor.create_model(model)
+    emit_migrated(using)
+
+
 def emit_migrated(using: str) -> None:
     """Say that the tables of gestore_sync have changed, as ``migrate`` does."""
     config = apps.get_app_config("gestore_sync")
