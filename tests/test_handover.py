@@ -15,7 +15,7 @@ from gestore_sync.exceptions import GestoreSyncError
 from gestore_sync.models import IdMapping
 from tests.conftest import Pair
 from tests.kinds.pushing import rows
-from tests.logged.models import Article, Author, Authorship, Book, Employee, Shelf, Tag
+from tests.logged.models import Article, Author, Authorship, Book, Employee, Page, Shelf, Tag, Team
 from tests.logged.sites import NO_CHANGES, Sites, add, change, drop_our_tables, make_our_tables, ready
 from tests.policies.watching import execute, pairings
 
@@ -158,6 +158,60 @@ def test_a_link_that_a_move_nulled_stays_on_the_target_when_its_row_changes(
     assert sites.arrived(Employee, "name", "boss__name") == [("boss", None), ("changed", "boss")]
 
 
+@pytest.mark.parametrize("exchanged", [False, True])
+def test_what_the_target_changed_stays_when_a_move_nulled_a_link_beside_it(
+    sites: Sites, move: Move, *, exchanged: bool
+) -> None:
+    boss, team = add(Employee, sites.local, name="boss"), add(Team, sites.local, name="team")
+    clerk = add(Employee, sites.local, name="clerk", boss=boss, team=team)
+    sites.send()
+    theirs = sites.there(Employee).get(name="clerk")
+    if exchanged:
+        sites.back.send(change(theirs, name="changed there"))
+    change(theirs, team=add(Team, sites.remote, name="other"))
+    move(boss)
+    clerk.refresh_from_db()
+    change(clerk, name="changed here")
+
+    sites.send()
+
+    assert ("changed here", "boss", "other") in sites.arrived(Employee, "name", "boss__name", "team__name")
+
+
+def test_what_came_from_the_target_keeps_there_what_a_move_nulled_and_what_changed_beside_it(
+    sites: Sites, move: Move
+) -> None:
+    add(Team, sites.local, name="in the key of the first")
+    first, second = add(Team, sites.remote, name="first"), add(Team, sites.remote, name="second")
+    theirs = add(Employee, sites.remote, name="clerk", team=first, boss=add(Employee, sites.remote, name="boss"))
+    sites.back.send(theirs)
+    assert sites.here(Team).get(name="first").pk == second.pk
+    move(sites.here(Employee).get(name="boss"))
+    change(theirs, team=second)
+    change(sites.here(Employee).get(), name="changed here")
+
+    sites.send()
+
+    assert ("changed here", "boss", "second") in sites.arrived(Employee, "name", "boss__name", "team__name")
+
+
+def test_what_came_from_the_target_and_is_restored_overwrites_no_link_that_changed_there(
+    sites: Sites, move: Move, restore: Callable[[], api.Report]
+) -> None:
+    add(Team, sites.local, name="in the key of the first")
+    first, second = add(Team, sites.remote, name="first"), add(Team, sites.remote, name="second")
+    theirs = add(Employee, sites.remote, name="clerk", team=first)
+    sites.back.send(theirs)
+    assert sites.here(Team).get(name="first").pk == second.pk
+    move(sites.here(Employee).get())
+    restore()
+    change(theirs, team=second)
+
+    sites.send()
+
+    assert sites.arrived(Employee, "name", "team__name") == [("clerk", "second")]
+
+
 def test_reconcile_leaves_a_link_that_a_move_nulled(sites: Sites, move: Move) -> None:
     boss = add(Employee, sites.local, name="boss")
     add(Employee, sites.local, name="clerk", boss=boss)
@@ -194,6 +248,35 @@ def test_what_is_restored_after_a_move_and_deleted_again_stays_on_the_target(
     sites.send(reconcile=True)
 
     assert sites.arrived(Book, "title") == ["one"]
+
+
+def test_what_is_restored_and_loses_a_link_by_another_move_is_still_the_target_s_own(
+    sites: Sites, move: Move, restore: Callable[[], api.Report]
+) -> None:
+    boss = add(Employee, sites.local, name="boss")
+    clerk = add(Employee, sites.local, name="clerk", boss=boss)
+    move(clerk)
+    restore()
+    move(boss)
+    sites.here(Employee).get().delete()
+
+    sites.send()
+
+    assert sites.arrived(Employee, "name", "boss__name") == [("boss", None), ("clerk", "boss")]
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_what_the_target_sends_back_after_a_move_is_deleted_there_when_it_is_deleted_here(
+    sites: Sites, move: Move, *, keyed: bool
+) -> None:
+    root: Model = add(Page, sites.local, path="/p") if keyed else fill(sites)
+    move(root)
+    sites.back.send(sites.there(type(root)).get())
+    sites.here(type(root)).get().delete()
+
+    sites.send()
+
+    assert not sites.there(type(root)).exists()
 
 
 @pytest.mark.parametrize("logged", [False, True])

@@ -119,6 +119,32 @@ def test_changes_of_a_root_that_must_wait_end_a_strict_run(sites: Sites) -> None
     assert sites.arrived(Employee, "name") == []
 
 
+def test_what_the_target_deleted_is_no_matter_of_what_has_its_key_now(sites: Sites) -> None:
+    shelf = add(Shelf, sites.local, name="old")
+    sites.send()
+    sites.there(Shelf).get().delete()
+    replace(shelf, sites.local, name="new")
+
+    report = sites.send(on_conflict="remote")
+
+    assert sites.arrived(Shelf, "name") == ["new"]
+    assert report.conflicts == []
+    assert sites.get_pending() == {}
+
+
+def test_changes_of_a_root_leave_an_object_outside_it_that_has_the_key_of_one_that_was_inside(sites: Sites) -> None:
+    shelf, other = add(Shelf, sites.local, name="shelf"), add(Shelf, sites.local, name="other")
+    book = add(Book, sites.local, shelf=shelf, title="old")
+    sites.send()
+    replace(book, sites.local, shelf=other, title="new")
+
+    sites.send(shelf, changes=True)
+    sites.send()
+
+    assert sites.arrived(Book, "shelf__name", "title") == [("other", "new")]
+    assert sites.get_pending() == {}
+
+
 # Keys that are, or contain, the key of another object
 
 
