@@ -169,6 +169,16 @@ def test_changes_of_a_root_include_deletions_of_what_hung_by_any_kind_of_link(si
 
 
 @crossed
+def test_what_is_added_and_deleted_here_takes_nothing_of_the_remote_s_own(sites: Sites) -> None:
+    add(Tag, sites.remote, name="t")
+    add(Tag, sites.local, name="t").delete()
+
+    sites.send()
+
+    assert sites.arrived(Tag, "name") == ["t"]
+    assert sites.get_pending() == {}
+
+
 def test_a_member_of_the_remote_s_own_stays_when_it_is_added_and_taken_out_here(sites: Sites) -> None:
     tag = add(Tag, sites.local, name="a")
     article = add(Article, sites.local, title="ours")

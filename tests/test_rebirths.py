@@ -13,7 +13,7 @@ from gestore_sync import api
 from gestore_sync.exceptions import WriteFailed
 from tests.conftest import Pair
 from tests.kinds.models import Badge, Hall, Person, Seat
-from tests.logged.models import Article, Book, Booking, Employee, Opera, Shelf, Tag, Team, Theatre, Venue
+from tests.logged.models import Article, Book, Booking, Employee, Opera, Page, Shelf, Tag, Team, Theatre, Venue
 from tests.logged.sites import Sites, add, change, ready
 from tests.policies.watching import refuse_text
 
@@ -174,6 +174,17 @@ def test_a_row_of_a_composite_key_that_is_deleted_and_added_below_the_same_objec
 
     assert sites.arrived(Seat, "hall__name", "name") == [("hall", "new seat")]
     assert report.updated["kinds.Seat"] == 1
+
+
+def test_an_object_that_is_added_again_with_a_key_that_means_it_is_the_same(sites: Sites) -> None:
+    page = add(Page, sites.local, path="/p", title="title")
+    sites.send()
+    change(sites.there(Page).get(), title="theirs")
+    replace(page, sites.local, title="title")
+
+    sites.send()
+
+    assert sites.arrived(Page, "title") == ["theirs"]
 
 
 def test_an_extension_is_replaced_with_what_it_extends(sites: Sites) -> None:
