@@ -20,7 +20,8 @@ import django
 from testproject.databases import ALIASES, create_databases, drop_databases
 
 LOCAL, REMOTE = "default", "remote"
-PUSH, FIXTURE = "campus_bench", "campus_bench_fixture"
+PUSH, FIXTURE = f"campus_bench_{os.getpid()}", f"campus_bench_fixture_{os.getpid()}"
+"""The first parts of databases' names: two benchmarks of one server are not in each other's way."""
 
 
 @dataclass(frozen=True)

@@ -164,5 +164,5 @@ SCENARIOS = {
     "first log": Scenario(send_log, (make_objects,)),
     "import": Scenario(take_in, (make_objects, export)),
     "delete": Scenario(finding_them(delete), (make_objects,)),
-    "move": Scenario(finding_them(move), (make_objects,)),
+    "move": Scenario(finding_them(move), (make_objects,), varying=("runs", "serials")),
 }

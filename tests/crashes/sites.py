@@ -165,7 +165,8 @@ class Camera:
         found = {
             model._meta.label: [*map(str, self._iter_rows(model))] for label in APPS for model in find_models(label)
         }
-        found["mappings"] = [str(row) for row in self._iter_mappings()]
+        found["mappings"] = [str(row) for row, _ in self._iter_mappings()]
+        found["serials"] = [str((row, serial)) for row, serial in self._iter_mappings()]
         found["log"] = [str(row) for row in self._iter_entries()]
         found["runs"] = [str(row) for row in self._iter_runs()]
         found["remotes"] = [str(row) for row in self._iter_remotes()]
@@ -207,14 +208,15 @@ class Camera:
         assert model is not None
         return kind.natural_key(), self.place(model, load_key(model, dump_key(model._meta.pk.to_python(key))))
 
-    def _iter_mappings(self) -> Iterator[tuple[Any, ...]]:
+    def _iter_mappings(self) -> Iterator[tuple[tuple[Any, ...], int]]:
         for row in self._read(IdMapping).select_related("origin"):
             model = apps.get_model(row.model)
             source, target = load_key(model, row.source_pk), load_key(model, row.target_pk)
             target = target if row.remote else self.place(model, target)
             # Links are in digests, so that these are others where the keys are.
             digests = bytes(row.digests).hex() if VENDOR == "sqlite" else len(row.digests)
-            yield row.origin.is_own, row.remote, row.model, source, target, row.created, digests, row.serial
+            said = row.origin.is_own, row.remote, row.model, source, target, row.created, digests, row.moved
+            yield said, row.serial
 
     def _iter_entries(self) -> Iterator[tuple[Any, ...]]:
         for row in self._read(ChangeLog):
