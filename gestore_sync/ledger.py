@@ -68,7 +68,7 @@ def close_cut_run(store: MappingStore) -> None:
     if run is not None:
         with write_all_or_nothing(store.source, Remote._meta.db_table):
             mark_handled(store.source, store.target, get_ids(store, run.entries))
-            keep_run(store, run.uuid, last=run.uuid)
+            keep_run(store, run.uuid, last_run=run.uuid)
 
 
 def explain_mismatch(store: MappingStore, row: Remote | None, last: SyncRun | None) -> str | None:
@@ -114,15 +114,14 @@ def note_settled(store: MappingStore, ids: Sequence[int]) -> None:
     unknown.update(is_known=True, origin=store.target_uuid)
 
 
-def keep_run(store: MappingStore, uuid: UUID, *, last: UUID | None) -> None:
-    """Note that a run is finished; ``last``: the last one that both sides know by now, None if that has not changed.
+def keep_run(store: MappingStore, uuid: UUID, **known: UUID | None) -> None:
+    """Note that a run is finished; ``last_run``: the last one that both sides know by now, where that may have changed.
 
     Where another run has begun meanwhile, it has finished this one, and knows better.
     """
     rows = get_queryset(Remote, store.source).filter(alias=store.target)
     rows.update(is_known=True, origin=store.target_uuid)
-    values: dict[str, Any] = {"open_run": None} if last is None else {"open_run": None, "last_run": last}
-    rows.filter(open_run=uuid).update(**values)
+    rows.filter(open_run=uuid).update(open_run=None, **known)
 
 
 def close_run(
@@ -139,11 +138,13 @@ def close_run(
     ``checkpoint``: where it stands now, None to leave it. ``written``: whether the target has a record of the run.
     ``accept``: take what the target has as the last run, whatever was known of it.
     """
-    found = find_last_run(store) if accept and not written else None
-    last = uuid if written else None if found is None else found.uuid
+    known: dict[str, UUID | None] = {"last_run": uuid} if written else {}
+    if accept and not written:
+        found = find_last_run(store)
+        known = {"last_run": None if found is None else found.uuid}
     with write_all_or_nothing(store.source, Remote._meta.db_table):
         mark_handled(store.source, store.target, handled)
-        keep_run(store, uuid, last=last)
+        keep_run(store, uuid, **known)
         prune_log(store.source)
         if checkpoint is not None:
             write_checkpoint(store.source, checkpoint)

@@ -864,6 +864,11 @@ def run_once_more(sites: Sites) -> None:
     sites.send()
 
 
+def elsewhere(sites: Sites) -> Sites:
+    """Runs of the remote's own log to a third site."""
+    return Sites(sites.remote, "remote" if sites.remote == "pg_remote" else "pg_remote")
+
+
 def count_entries(using: str) -> int:
     """How many entries the log has of products."""
     return len(read_log(using, "logged.Product"))
@@ -958,7 +963,7 @@ def test_what_comparing_times_needs_is_kept(sites: Sites, settings: Any) -> None
     country = add(Country, sites.remote, code="pl", name="new")
     change(country, name="newer")
     date_log(sites.remote, ago(days=40))
-    other = Sites(sites.remote, "remote" if sites.remote == "pg_remote" else "pg_remote")
+    other = elsewhere(sites)
     other.send()
     run_once_more(other)
     change(rows(Country, sites.local).get(), name="older")
@@ -1095,6 +1100,21 @@ def test_a_restored_remote_gets_its_objects_back_by_reconcile(sites: Sites) -> N
     change(product, price=2)
     sites.send()
     assert sites.arrived(Product, "name", "price") == [("lamp", 2), ("lost", 0)]
+
+
+@crossed
+def test_a_restored_remote_that_lacks_nothing_is_in_step_again_after_reconcile(sites: Sites) -> None:
+    backup = connections[sites.remote].savepoint()
+    product = add(Product, sites.local, name="lamp")
+    sites.send()
+    restore(sites, backup)
+    product.delete()
+
+    sites.send(reconcile=True)
+    add(Product, sites.local, name="new")
+    sites.send()
+
+    assert names(sites) == ["new"]
 
 
 @crossed
