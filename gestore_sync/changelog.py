@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.contrib.contenttypes.models import ContentType
 from django.db import connections
-from django.db.models import Exists, Max, Model, OuterRef, QuerySet
+from django.db.models import Exists, F, Max, Model, OuterRef, Q, QuerySet
+from django.db.models.lookups import Exact, IsNull
 
 from gestore_sync.conf import get_option
 from gestore_sync.exceptions import SchemaMismatch
@@ -158,7 +159,8 @@ def move_checkpoint(using: str, before: datetime, after: datetime) -> None:
 def prune_log(using: str) -> None:
     """Remove what is older than ``LOG_RETENTION`` and pending for no remote.
 
-    The last entry of each object stays: times are compared by it.
+    Of each object the last entry of every origin stays, as times are compared by those that one origin did not write;
+    so does the last deletion of each, which tells that the key is another object's by now.
     """
     retention = get_option("LOG_RETENTION")
     if retention is None:
@@ -167,6 +169,8 @@ def prune_log(using: str) -> None:
         get_queryset(ChangeLog, using)
         .annotate(prefix=Prefix("object_id"))
         .filter(
+            Q(origin=OuterRef("origin")) | Q(IsNull(F("origin"), True), IsNull(OuterRef("origin"), True)),
+            Q(action=DELETION) | ~Q(Exact(OuterRef("action"), DELETION)),
             content_type=OuterRef("content_type"),
             prefix=Prefix(OuterRef("object_id")),
             object_id=OuterRef("object_id"),

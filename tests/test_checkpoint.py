@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from gestore_sync import DisableSynchroLog, api, reset_synchro
 from gestore_sync.exceptions import DatabaseUnavailable, GestoreSyncError, SchemaMismatch
-from gestore_sync.models import ChangeLog, IdMapping, SyncRun, options
+from gestore_sync.models import CHANGE, ChangeLog, IdMapping, SyncRun, options
 from tests.conftest import DATABASES, Pair
 from tests.kinds.pushing import rows
 from tests.logged import processes
@@ -972,6 +972,44 @@ def test_what_comparing_times_needs_is_kept(sites: Sites, settings: Any) -> None
     sites.send()
 
     assert sites.arrived(Country, "name") == ["newer"]
+
+
+@crossed
+def test_the_time_of_a_change_is_kept_though_another_site_wrote_the_row_later(sites: Sites, settings: Any) -> None:
+    keep(settings, days=1)
+    here = add(Product, sites.local, name="lamp")
+    sites.send()
+    for using in (sites.local, sites.remote):
+        date_log(using, ago(days=50))
+    change(here, price=1)
+    date_log(sites.local, ago(days=45), action=CHANGE)
+    change(sites.there(Product).get(), text="theirs")
+    date_log(sites.remote, ago(days=40), action=CHANGE)
+    sites.send()
+    run_once_more(elsewhere(sites))
+    sites.here(Product).update(text="ours")
+
+    sites.send(here)
+
+    assert sites.arrived(Product, "text", "price") == [("theirs", 1)]
+
+
+@crossed
+def test_a_deletion_is_kept_where_its_key_was_given_again(sites: Sites, settings: Any) -> None:
+    keep(settings, days=1)
+    here = add(Product, sites.local, name="lamp", text="nice")
+    sites.send()
+    there = sites.there(Product).get()
+    pk = there.pk
+    there.delete()
+    add(Product, sites.remote, pk=pk, name="chair", text="nice")
+    date_log(sites.remote, ago(days=40))
+    run_once_more(elsewhere(sites))
+    change(here, price=1)
+
+    sites.send()
+
+    assert ("chair", "nice", 0) in sites.arrived(Product, "name", "text", "price")
 
 
 # A remote that is away, or behind, or another one
