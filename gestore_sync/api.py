@@ -117,7 +117,7 @@ def synchronize(
         options: dict[str, Any] = {"on_conflict": get_policies(on_conflict), "prune": prune, "progress": progress}
         missed = find_missed(graph, scope, target, **options) if reconcile else []
         if not dry_run:
-            queue_missed(source, missed)
+            queue_missed(source, target, missed)
         if move and not dry_run:
             push = Push(graph, scope, refs, target, commit_every=commit_every, **options)
             location = get_export_location(backup or f"{DEFAULT_FOLDER}/", timezone.now())

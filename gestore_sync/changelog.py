@@ -10,13 +10,13 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from django.conf import settings
 from django.contrib.contenttypes.models import ContentType
 from django.db import connections
 from django.db.models import Exists, F, Max, Model, OuterRef, Q, QuerySet
 from django.db.models.lookups import Exact, IsNull
 
 from gestore_sync.conf import get_option
+from gestore_sync.deliveries import add_deliveries, close_delivered, find_known, get_delivered, give_up_absent
 from gestore_sync.exceptions import SchemaMismatch
 from gestore_sync.fields import Prefix, now
 from gestore_sync.models import (
@@ -72,8 +72,7 @@ def get_pending(using: str, alias: str) -> QuerySet[Any]:
     row = find_remote_row(using, alias)
     if row is None or not row.is_known:
         return news.exclude(state=SKIPPED)
-    delivered = get_queryset(Delivery, using).filter(entry=OuterRef("pk"), remote=alias)
-    return news.filter(~Exists(delivered), state=PENDING)
+    return news.filter(~Exists(get_delivered(using, alias)), state=PENDING)
 
 
 def iter_pending(using: str, alias: str) -> Iterator[Entry]:
@@ -107,10 +106,9 @@ def count_pending(using: str, alias: str) -> dict[str, int]:
 def mark_handled(using: str, alias: str, ids: Sequence[int]) -> None:
     """Note that a remote has got these entries. In the caller's transaction, which others wait for.
 
-    What all remotes have got that the settings still name is handled. A remote that is new has got nothing else.
+    What all known remotes have got is handled. A remote that is new has got nothing else.
     """
-    known = get_queryset(Remote, using).filter(is_known=True, alias__in=list(settings.DATABASES))
-    others = list(known.exclude(alias=alias).values_list("alias", flat=True))
+    others = find_known(using, but=alias)
     deliveries = get_queryset(Delivery, using)
     pending = get_queryset(ChangeLog, using).filter(state=PENDING)
     if not others and not deliveries.exists():
@@ -119,10 +117,7 @@ def mark_handled(using: str, alias: str, ids: Sequence[int]) -> None:
     else:
         for chunk in iter_chunks(ids, KEYS_PER_QUERY):
             add_deliveries(using, list(pending.filter(match("pk", chunk)).values_list("pk", flat=True)), [alias])
-        has_all = [Exists(deliveries.filter(entry=OuterRef("pk"), remote=one)) for one in (alias, *others)]
-        for chunk in iter_chunks(list(pending.filter(*has_all).values_list("pk", flat=True)), KEYS_PER_QUERY):
-            pending.filter(match("pk", chunk)).update(state=HANDLED)
-            deliveries.filter(match("entry_id", chunk))._raw_delete(using)
+        close_delivered(using, [alias, *others])
     row = find_remote_row(using, alias)
     if row is None or not row.is_known:
         reopen(using, set(ids), others)
@@ -134,12 +129,6 @@ def reopen(using: str, ids: Collection[int], have: Sequence[str]) -> None:
     for chunk in iter_chunks([pk for pk in handled if pk not in ids], KEYS_PER_QUERY):
         add_deliveries(using, chunk, have)
         get_queryset(ChangeLog, using).filter(match("pk", chunk)).update(state=PENDING)
-
-
-def add_deliveries(using: str, ids: Sequence[int], aliases: Sequence[str]) -> None:
-    """Note which remotes have got these entries."""
-    rows = [Delivery(entry_id=pk, remote=alias) for pk in ids for alias in aliases]
-    get_queryset(Delivery, using).bulk_create(rows, ignore_conflicts=True, batch_size=5000)
 
 
 def move_checkpoint(using: str, before: datetime, after: datetime) -> None:
@@ -157,7 +146,7 @@ def move_checkpoint(using: str, before: datetime, after: datetime) -> None:
 
 
 def prune_log(using: str) -> None:
-    """Remove what is older than ``LOG_RETENTION`` and pending for no remote.
+    """Remove what is older than ``LOG_RETENTION`` and pending for no remote that the settings name.
 
     Of each object the last entry of every origin stays, as times are compared by those that one origin did not write;
     so does the last deletion of each, which tells that the key is another object's by now.
@@ -165,6 +154,8 @@ def prune_log(using: str) -> None:
     retention = get_option("LOG_RETENTION")
     if retention is None:
         return
+    before = now() - retention
+    give_up_absent(using, before)
     later = (
         get_queryset(ChangeLog, using)
         .annotate(prefix=Prefix("object_id"))
@@ -177,7 +168,7 @@ def prune_log(using: str) -> None:
             pk__gt=OuterRef("pk"),
         )
     )
-    old = get_queryset(ChangeLog, using).filter(Exists(later), date__lt=now() - retention)
+    old = get_queryset(ChangeLog, using).filter(Exists(later), date__lt=before)
     superseded = list(old.exclude(state=PENDING).values_list("pk", flat=True))
     for chunk in iter_chunks(superseded, KEYS_PER_QUERY):
         get_queryset(ChangeLog, using).filter(match("pk", chunk))._raw_delete(using)

@@ -74,6 +74,8 @@ def close_cut_run(store: MappingStore) -> None:
 def explain_mismatch(store: MappingStore, row: Remote | None, last: SyncRun | None) -> str | None:
     """Why the two sides do not match; None where they do."""
     source, target = store.source, store.target
+    if row is not None and not row.is_known and row.last_run is not None:
+        return f"{source!r} has not kept what it logged while its settings did not name {target!r}."
     if row is None or not row.is_known:
         if last is None:
             return None
@@ -110,7 +112,7 @@ def note_settled(store: MappingStore, ids: Sequence[int]) -> None:
     """Note that the target needs to hear nothing of these entries, in the open transaction of the source."""
     Remote.objects.using(store.source).get_or_create(alias=store.target)
     mark_handled(store.source, store.target, ids)
-    unknown = get_queryset(Remote, store.source).filter(alias=store.target, is_known=False)
+    unknown = get_queryset(Remote, store.source).filter(alias=store.target, is_known=False, last_run=None)
     unknown.update(is_known=True, origin=store.target_uuid)
 
 

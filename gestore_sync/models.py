@@ -226,7 +226,8 @@ class Remote(models.Model):
     """A database to which the change log of this one was sent.
 
     ``origin``: its identity. ``is_known``: what it has got is noted entry by entry. ``last_run``: the last run that
-    both sides know; ``open_run``: one that had begun to commit there when it was last heard of.
+    both sides know, also of one that is not known any more; ``open_run``: one that had begun to commit there when it
+    was last heard of.
     """
 
     alias = models.CharField(_("alias"), max_length=64, unique=True)

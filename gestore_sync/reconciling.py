@@ -18,7 +18,7 @@ from gestore_sync.plan import Create, Update
 from gestore_sync.planner import Planner
 from gestore_sync.pushing import Push
 from gestore_sync.reading import find_existing, get_queryset, iter_rows
-from gestore_sync.recording import NewEntry, make_entry, make_member_change, write
+from gestore_sync.recording import NewEntry, make_entry, make_member_change, write_for
 from gestore_sync.refs import Key, dump_pk, iter_chunks
 from gestore_sync.scope import Scope
 from gestore_sync.subgraph import Subgraph
@@ -39,10 +39,10 @@ def find_missed(graph: LinkGraph, scope: Scope, target: str, **options: Any) -> 
     return Reconciliation(graph, scope, [], target, **options).find_missed()
 
 
-def queue_missed(using: str, entries: Sequence[NewEntry]) -> None:
-    """Write entries to the change log."""
+def queue_missed(using: str, target: str, entries: Sequence[NewEntry]) -> None:
+    """Write entries to the change log, for the remote that was compared."""
     with transaction.atomic(using=using):
-        write(using, entries)
+        write_for(using, entries, target)
 
 
 def identify(entry: Entry | NewEntry) -> tuple[Any, ...]:

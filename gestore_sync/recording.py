@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
+from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.contrib.contenttypes.fields import GenericForeignKey
@@ -24,12 +25,14 @@ from django.db.models import Model, QuerySet
 from django.db.models.constants import LOOKUP_SEP
 from django.utils import timezone
 
+from gestore_sync.deliveries import add_deliveries, find_known
 from gestore_sync.disabling import is_muted
 from gestore_sync.fields import now
 from gestore_sync.identity import iter_identities
 from gestore_sync.models import DELETION, M2M_CHANGE, PENDING, ChangeLog
 from gestore_sync.natural import natural_key_of
-from gestore_sync.refs import dump_pk, resolve_key_field
+from gestore_sync.reading import get_queryset
+from gestore_sync.refs import dump_pk, get_field, resolve_key_field
 
 logger = logging.getLogger(__name__)
 COLUMNS = ("content_type_id", "object_id", "date", "action", "data", "origin", "state")
@@ -212,22 +215,35 @@ def record(using: str, entries: Sequence[NewEntry]) -> None:
             logger.exception("A change of %s %s was not logged.", entries[0].content_type, entries[0].object_id)
 
 
-def write(using: str, entries: Sequence[NewEntry]) -> None:
+def write(using: str, entries: Sequence[NewEntry], origin: UUID | None = None) -> None:
     """Insert entries without a transaction or savepoint of our own."""
     connection = connections[using]
     quote, is_aware = connection.ops.quote_name, settings.USE_TZ
     columns = ", ".join(quote(name) for name in COLUMNS)
-    marks = f"(%s, %s, %s, %s, %s, NULL, {PENDING})"
+    marks = f"(%s, %s, %s, %s, %s, %s, {PENDING})"
+    of_origin = get_field(ChangeLog, "origin").get_db_prep_value(origin, connection)
     for start in range(0, len(entries), ROWS_AT_ONCE):
         values: list[Any] = []
         for entry in entries[start : start + ROWS_AT_ONCE]:
             date = entry.date if is_aware else timezone.make_naive(entry.date, timezone.get_default_timezone())
             data = json.dumps(entry.data) if entry.data else "{}"
             moment = connection.ops.adapt_datetimefield_value(date)
-            values += (entry.content_type, entry.object_id, moment, entry.action, data)
-        rows = ", ".join([marks] * (len(values) // 5))
+            values += (entry.content_type, entry.object_id, moment, entry.action, data, of_origin)
+        rows = ", ".join([marks] * (len(values) // 6))
         with connection.cursor() as cursor:
             cursor.execute(f"INSERT INTO {quote(ChangeLog._meta.db_table)} ({columns}) VALUES {rows}", values)
+
+
+def write_for(using: str, entries: Sequence[NewEntry], remote: str) -> None:
+    """Insert entries that are news for one remote, and of which the others that are known need to hear nothing. In the
+    caller's transaction."""
+    others = find_known(using, but=remote) if entries else []
+    mark = uuid4() if others else None
+    write(using, entries, mark)
+    if others:
+        written = get_queryset(ChangeLog, using).filter(origin=mark)
+        add_deliveries(using, list(written.values_list("pk", flat=True)), others)
+        written.update(origin=None)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("frontier",),
     ("unreadable",),  # values that no field reads
     ("databases", "reading", "transactions", "schema"),  # everything that asks a database
-    ("batches",),
+    ("batches", "deliveries"),  # rows in lists; which remotes have which entries
     ("generic", "changelog", "disabling", "children"),  # the change log, as it is read
     ("recording",),  # and written
     ("muting", "captures"),
@@ -119,7 +119,8 @@ WRITING = (
     *("muting", "triggers", "deletionsql"),
     *("executor", "creating", "erasing", "discarding", "mappings", "origins", "writers", "writers.*"),
     *("staging", "intakes", "importplans", "media", "handover"),  # staged rows; stored files; what was moved
-    *("changelog", "checkpoint", "ledger", "runs", "querysets", "recording", "resetting"),  # our own tables
+    *("changelog", "deliveries", "checkpoint", "ledger"),  # our own tables
+    *("runs", "querysets", "recording", "resetting"),
 )
 USING_WRITERS = (*WRITING, "rows", "keeping", "settling", "deletionlog", "adapters.trees", "reservation", "journal")
 

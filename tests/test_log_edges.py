@@ -5,18 +5,20 @@ from __future__ import annotations
 import datetime as dt
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 from django.contrib.contenttypes.models import ContentType
 from django.db import connections, models, transaction
 from django.db.models.signals import post_save, pre_delete
 from django.test.utils import CaptureQueriesContext
 
-from gestore_sync import api
-from gestore_sync.exceptions import GestoreSyncError, UnknownObject
-from gestore_sync.models import CHANGE, DELETION, HANDLED, ChangeLog, Delivery, Remote, options
+from gestore_sync import DisableSynchroLog, api
+from gestore_sync.exceptions import GestoreSyncError, OutOfStep, UnknownObject
+from gestore_sync.models import CHANGE, DELETION, HANDLED, ChangeLog, Delivery, IdMapping, Remote, options
 from gestore_sync.refs import Ref
 from tests.conftest import DATABASES, Pair
 from tests.kinds.pushing import forget_caches, rows
@@ -97,6 +99,16 @@ def meeting(db: None, settings: Any) -> Iterator[tuple[Sites, Sites]]:
 
 
 everywhere = pytest.mark.django_db(databases=DATABASES)
+
+
+@contextmanager
+def unnamed(alias: str) -> Iterator[None]:
+    """Settings that do not name a database."""
+    database = django_settings.DATABASES.pop(alias)
+    try:
+        yield
+    finally:
+        django_settings.DATABASES[alias] = database
 
 
 def names(sites: Sites) -> list[str]:
@@ -401,6 +413,91 @@ def test_a_remote_that_the_settings_do_not_name_any_more_holds_nothing_up(sites:
 
     assert len(read_log(sites.local)) <= 2
     assert not Delivery.objects.using(sites.local).exists()
+
+
+@everywhere
+def test_a_remote_that_the_settings_do_not_name_for_a_while_gets_what_it_has_missed(star: tuple[Sites, Sites]) -> None:
+    first, second = star
+    product = add(Product, first.local, name="lamp")
+    gone = add(Product, first.local, name="gone")
+    for sites in star:
+        sites.send()
+    with unnamed(second.remote):
+        change(product, price=1)
+        gone.delete()
+        first.send()
+
+    second.send()
+
+    assert second.arrived(Product, "name", "price") == [("lamp", 1)]
+    assert not Delivery.objects.using(first.local).exists()
+    second.send_nothing()
+
+
+@pytest.mark.parametrize("has_tables", [True, False])
+@everywhere
+def test_a_remote_that_the_settings_did_not_name_for_longer_than_the_log_is_kept_is_compared(
+    star: tuple[Sites, Sites], settings: Any, has_tables: bool
+) -> None:
+    first, second = star
+    if not has_tables:
+        drop_our_tables(second.remote)
+    settings.GESTORE_SYNC = {"LOG_RETENTION": dt.timedelta(days=1)}
+    tag = add(Tag, first.local, name="a")
+    article = add(Article, first.local, title="ours")
+    article.tags.add(tag)
+    for sites in star:
+        sites.send()
+    with unnamed(second.remote):
+        article.tags.remove(tag)
+        change(article, text="new")
+        date_log(first.local, ago(days=2))
+        first.send()
+        assert not Delivery.objects.using(first.local).exists()
+
+    with pytest.raises(OutOfStep, match="--reconcile"):
+        second.send()
+    second.send(reconcile=True)
+
+    assert second.there(Article).get().text == "new"
+    assert not second.there(Article).get().tags.exists()
+    second.send_nothing()
+
+
+# What is found by comparing with one remote
+
+
+@everywhere
+def test_what_one_remote_lacks_is_no_news_for_another_one(star: tuple[Sites, Sites]) -> None:
+    first, second = star
+    add(Product, first.local, name="lamp")
+    for sites in star:
+        sites.send()
+        with DisableSynchroLog():
+            sites.there(Product).get().delete()
+
+    first.send(reconcile=True)
+    second.send_nothing()
+
+    assert (names(first), names(second)) == (["lamp"], [])
+
+
+@everywhere
+def test_a_deletion_is_sent_to_all_though_one_remote_was_compared_before(star: tuple[Sites, Sites]) -> None:
+    first, second = star
+    country = add(Country, first.local, code="pl", name="Poland")
+    add(Country, second.remote, code="pl", name="Poland")
+    for sites in star:
+        sites.send()
+    IdMapping.objects.using(second.remote).all().delete()
+    with DisableSynchroLog():
+        first.there(Country).delete()
+    first.send(reconcile=True)
+    country.delete()
+
+    second.send()
+
+    assert second.arrived(Country, "code") == []
 
 
 # A caller's transaction, a remote that gets our tables late
