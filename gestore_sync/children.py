@@ -1,8 +1,8 @@
-"""Which policy decides about the rows of a multi-table parent: the one of the child that they are a part of."""
+"""Multi-table parents: which of their rows are parts of an object, and which policy decides about them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from django.apps import apps
@@ -10,8 +10,8 @@ from django.db.models import Model
 
 from gestore_sync.links import get_concrete
 from gestore_sync.policies import Policies
-from gestore_sync.reading import get_keys_per_query, get_queryset, match
-from gestore_sync.refs import Key, iter_chunks
+from gestore_sync.reading import get_keys_per_query, get_queryset, iter_rows, match
+from gestore_sync.refs import Key, Ref, iter_chunks, load_pk
 
 
 def get_policies_of(
@@ -40,9 +40,28 @@ def iter_children(policies: Policies, model: type[Model]) -> Iterator[tuple[type
 
 def find_path(child: type[Model], model: type[Model]) -> str:
     """The parent links from ``child`` up to ``model``."""
-    names, current = [], child
+    return "__".join(link.name for link in iter_parent_links(child, model))
+
+
+def iter_parent_links(child: type[Model], model: type[Model]) -> Iterator[Any]:
+    """The fields that lead from ``child`` up to its multi-table parent ``model``."""
+    current = child
     while current is not model:
         link: Any = current._meta.get_ancestor_link(model)
-        names.append(link.name)
+        yield link
         current = get_concrete(link.remote_field.model)
-    return "__".join(names)
+
+
+def iter_parents(
+    model: type[Model], keys: Sequence[Key], using: str, kept: Mapping[Key, Mapping[str, str | None]] = {}
+) -> Iterator[tuple[Key, Ref]]:
+    """``(key, parent)`` of objects of ``model``, with each of their multi-table parents. A second parent has its own
+    key, which the row says; ``kept``: what the log keeps of rows that are gone, also where others have their keys."""
+    for parent in dict.fromkeys(get_concrete(parent) for parent in model._meta.all_parents):
+        links = [link for link in iter_parent_links(model, parent) if not link.primary_key]
+        if not links:
+            yield from ((key, Ref(parent, key)) for key in keys)
+            continue
+        yield from ((key, Ref(parent, end)) for key, end in iter_rows(model, using, keys, [find_path(model, parent)]))
+        texts = ((key, fields.get(links[-1].attname)) for key, fields in kept.items())
+        yield from ((key, Ref(parent, load_pk(parent, text))) for key, text in texts if text is not None)

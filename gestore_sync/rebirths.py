@@ -11,6 +11,7 @@ from typing import Protocol
 
 from django.db.models import Model
 
+from gestore_sync.children import iter_parents
 from gestore_sync.identity import has_automatic_key
 from gestore_sync.links import FOREIGN, Link, LinkGraph
 from gestore_sync.reading import KEYS_PER_QUERY, iter_rows
@@ -33,7 +34,7 @@ Lives = Mapping[type[Model], Mapping[Key, Life]]
 
 def find_replaced(lives: Lives, existing: Mapping[type[Model], set[Key]], graph: LinkGraph) -> set[Ref]:
     """The objects whose key another one had before, as their entries tell. ``existing``: the keys that are there."""
-    reborn = find_reborn(lives, existing)
+    reborn = find_reborn(lives, existing, graph.using)
     replaced = {ref for ref in reborn if has_automatic_key(ref.model)}
     leading = {
         model: links for model in {ref.model for ref in reborn - replaced} if (links := get_key_links(model, graph))
@@ -50,19 +51,18 @@ def find_replaced(lives: Lives, existing: Mapping[type[Model], set[Key]], graph:
     return replaced
 
 
-def find_reborn(lives: Lives, existing: Mapping[type[Model], set[Key]]) -> set[Ref]:
+def find_reborn(lives: Lives, existing: Mapping[type[Model], set[Key]], using: str) -> set[Ref]:
     """The objects that are there and were added after a deletion. Of a multi-table object that is saved, only the child
     has an entry: its parents were added with it if they were deleted with it."""
     reborn: set[Ref] = set()
     for model, of_model in lives.items():
-        for key, life in of_model.items():
-            if life.deletion is None or not life.reborn or key not in existing[model]:
-                continue
-            reborn.add(Ref(model, key))
-            for parent in model._meta.all_parents:
-                before = lives.get(parent, {}).get(key)
-                if before is not None and before.deletion is not None and key in existing[parent]:
-                    reborn.add(Ref(parent, key))
+        there = existing[model]
+        keys = [key for key, life in of_model.items() if life.deletion is not None and life.reborn and key in there]
+        reborn |= {Ref(model, key) for key in keys}
+        for _, parent in iter_parents(model, keys, using) if keys else ():
+            before = lives.get(parent.model, {}).get(parent.pk)
+            if before is not None and before.deletion is not None and parent.pk in existing[parent.model]:
+                reborn.add(parent)
     return reborn
 
 

@@ -278,9 +278,8 @@ class Replay(Push):
 
     def _bar(self, ref: Ref, reason: str) -> None:
         """Leave an object out: a multi-table child with its parents, as they are one."""
-        parents = [parent for parent in ref.model._meta.all_parents if not parent._meta.proxy]
-        for model in (ref.model, *parents):
-            self._barred[Ref(model, ref.pk)] = reason
+        for row in self._changes.iter_rows(ref, self.source):
+            self._barred[row] = reason
 
     def _add_failure(self, ref: Ref, reason: str) -> None:
         reason = reason.replace(" Nothing was written.", "")

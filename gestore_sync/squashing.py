@@ -13,6 +13,7 @@ from django.db.models import Model
 from django.utils.translation import gettext, ngettext
 
 from gestore_sync.changelog import Entry, find_models
+from gestore_sync.children import iter_parents
 from gestore_sync.links import LinkGraph, Membership, get_concrete
 from gestore_sync.models import ADDITION, CHANGE, DELETION, M2M_CHANGE
 from gestore_sync.reading import find_existing, get_queryset, match
@@ -85,6 +86,14 @@ class Changes:
         """When an object was changed or deleted."""
         deletion = self.deleted.get(Ref(model, key))
         return self.saved.get(model, {}).get(key) or (deletion.date if deletion is not None else None)
+
+    def iter_rows(self, ref: Ref, using: str) -> Iterator[Ref]:
+        """The rows of an object of the database: itself, and its multi-table parents, those of a deleted one too."""
+        yield ref
+        deletion = self.deleted.get(ref)
+        kept = {} if deletion is None else {ref.pk: deletion.data.get("fields") or {}}
+        for _, parent in iter_parents(ref.model, [ref.pk], using, kept):
+            yield parent
 
     def get_ids(self, barred: Iterable[Ref]) -> list[int]:
         """The entries that are handled when all but these objects were sent."""

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from django.db.models import Model
 
-from gestore_sync import api
+from gestore_sync import DisableSynchroLog, api
 from gestore_sync.exceptions import WriteFailed
 from tests.conftest import Pair
-from tests.kinds.models import Badge, Hall, Person, Seat
+from tests.kinds.models import Amphibian, Badge, Boat, Car, Hall, Person, Seat
 from tests.logged.models import Article, Book, Booking, Employee, Opera, Page, Shelf, Tag, Team, Theatre, Venue
 from tests.logged.sites import Sites, add, change, ready
-from tests.policies.watching import refuse_text
+from tests.policies.watching import pairings, refuse_text
 
 
 @pytest.fixture
@@ -258,3 +258,69 @@ def test_a_child_that_is_made_again_of_the_same_parent_is_the_same(sites: Sites)
     sites.send()
 
     assert sites.arrived(Theatre, "pk", "seats") == [(before, 4)]
+
+
+# Two parents, whose keys differ
+
+
+two_parents = pytest.mark.parametrize("pair", pairings("sqlite-sqlite", "postgresql-postgresql"), indirect=True)
+
+
+def make_amphibian(sites: Sites, name: str = "frog") -> tuple[Amphibian, Boat]:
+    """A row of three tables, and a boat that has the number of its car."""
+    boat = add(Boat, sites.local, boat_number=8, sails=1)
+    amphibian = add(Amphibian, sites.local, car_number=8, boat_number=9, name=name, wheels=4, sails=5)
+    return amphibian, boat
+
+
+@two_parents
+def test_an_object_of_two_parents_waits_with_the_rows_of_both(sites: Sites) -> None:
+    refuse_text(sites.remote, "kinds_amphibian", "name", "bad")
+    amphibian, _ = make_amphibian(sites, "bad")
+
+    sites.send()
+
+    assert sites.arrived(Boat, "sails") == [1]
+    assert sites.arrived(Car, "wheels") == []
+    change(amphibian, name="good")
+    sites.send()
+    assert sites.arrived(Amphibian, "name", "wheels", "sails") == [("good", 4, 5)]
+    assert sites.get_pending() == {}
+
+
+@two_parents
+def test_a_deleted_object_of_two_parents_waits_with_the_rows_of_both(sites: Sites) -> None:
+    amphibian, boat = make_amphibian(sites)
+    sites.send()
+    there = sites.there(Amphibian).get()
+    with DisableSynchroLog():
+        change(there, name="theirs")
+    amphibian.delete()
+    boat.delete()
+
+    sites.send(on_conflict="fail")
+
+    assert sites.arrived(Boat, "pk") == [there.boat_number]
+    assert sites.arrived(Car, "pk") == [there.car_number]
+    sites.send(on_conflict="local")
+    assert sites.arrived(Boat, "pk") == sites.arrived(Car, "pk") == []
+
+
+@two_parents
+def test_an_object_of_two_parents_is_replaced_with_the_rows_of_both(sites: Sites) -> None:
+    amphibian, boat = make_amphibian(sites)
+    sites.send()
+    before = sites.there(Amphibian).get()
+    keys = {"car_number": amphibian.car_number, "boat_number": amphibian.boat_number}
+    amphibian.delete()
+    add(Amphibian, sites.local, **keys, name="toad", wheels=3, sails=2)
+    change(boat, sails=7)
+
+    sites.send()
+
+    assert sites.arrived(Amphibian, "name", "wheels", "sails") == [("toad", 3, 2)]
+    assert sites.arrived(Boat, "sails") == [2, 7]
+    after = sites.there(Amphibian).get()
+    assert after.car_number != before.car_number
+    assert after.boat_number != before.boat_number
+    assert sites.get_pending() == {}
