@@ -19,17 +19,20 @@ from django.utils import timezone
 from gestore_sync.constraints import defer_constraints
 from gestore_sync.deferral import Deferral
 from gestore_sync.executor import Executor
+from gestore_sync.generic import find_generic_target
 from gestore_sync.identity import has_automatic_key
+from gestore_sync.keysets import make_key_list
 from gestore_sync.links import Link
 from gestore_sync.models import SyncRun
 from gestore_sync.needs import REFERRED
 from gestore_sync.plan import Create, Operation, Report
 from gestore_sync.planner import Planner
 from gestore_sync.progress import Progress
-from gestore_sync.reading import find_existing, get_queryset
+from gestore_sync.reading import find_existing, get_queryset, iter_rows
 from gestore_sync.references import forget_around
 from gestore_sync.refs import NEW, Ref, dump_pk
 from gestore_sync.runs import insert_run
+from gestore_sync.scope import Role
 
 
 class Cut:
@@ -43,6 +46,7 @@ class Cut:
         self._planner = planner
         self._forward = planner.subgraph.graph.forward
         created = planner.plan.report.created
+        self._targets: dict[type[Model], set[type[Model]]] = {}
         self._created = [model for model in planner.plan.models if created[model._meta.label]]
         together = self._find_together()
         self.first = {model._meta.label for model in together}
@@ -54,25 +58,50 @@ class Cut:
         following = {model for model in self._created if self._must_be_first(model)} | self._find_updated_to()
         while following:
             found |= following
-            links = [link for model in following for link in self._forward[model]]
-            following = self._find_targets(links) - found
+            following = {target for model in following for target in self._find_targets_of_new(model)} - found
         return found
 
     def _must_be_first(self, model: type[Model]) -> bool:
-        """Whether objects are referred to, which the next run would leave as they are; stand in a tree; or point, by
-        whatever links, to others that are written no earlier."""
+        """Whether objects are referred to, which the next run would leave as they are; stand in a tree; have rows in
+        several tables; or point, by whatever links, to others that are written no earlier."""
         graph, counterparts, subgraph = self._planner.subgraph.graph, self._planner.counterparts, self._planner.subgraph
         if graph.find_adapter(model) is not None:
+            return True
+        if any(link.parent_link and link.target in self._created for link in self._forward[model]):
             return True
         if any(
             subgraph.is_needed(model, key) and counterparts.get(model, key) is NEW
             for key in subgraph.iter_keys(model, *REFERRED)
         ):
             return True
-        place = self._created.index(model)
+        no_earlier = set(self._created[self._created.index(model) :])
         if self._is_generic(model):
-            return any(link.target is model for other in self._created for link in self._forward[other])
-        return bool(self._find_targets(self._forward[model]) & set(self._created[place:]))
+            if any(link.target is model for other in self._created for link in self._forward[other]):
+                return True
+            no_earlier = {other for other in no_earlier if self._is_generic(other)}
+        return bool(self._find_targets_of_new(model) & no_earlier)
+
+    def _find_targets_of_new(self, model: type[Model]) -> set[type[Model]]:
+        """The models with new objects to which the new objects of a model lead: by a generic link those of their
+        content types."""
+        if model not in self._targets:
+            links = self._forward[model]
+            found = self._find_targets([link for link in links if link.target is not None])
+            types = {pk for link in links if link.target is None for pk in self._iter_types_of_new(link)}
+            pointed_at = {find_generic_target(self._planner.source, pk) for pk in types}
+            self._targets[model] = found | {other for other in self._created if other in pointed_at}
+        return self._targets[model]
+
+    def _iter_types_of_new(self, link: Link) -> Iterator[int]:
+        """The content types that new objects have in a generic link, again and again."""
+        model, planner = link.model, self._planner
+        keys = make_key_list(model)
+        keys.extend(
+            key for key in planner.subgraph.iter_keys(model, *Role) if planner.counterparts.get(model, key) is NEW
+        )
+        for _, pk in iter_rows(model, planner.source, keys, [link.attnames[0]]):
+            if pk is not None:
+                yield pk
 
     def _find_updated_to(self) -> set[type[Model]]:
         """What rows that change may point to, or would if the target's values did not stay."""
@@ -91,7 +120,7 @@ class Cut:
         return any(link.target is None for link in self._forward[model])
 
     def iter_creates(self) -> Iterator[Create]:
-        """The new objects of the later parts; those that may point to any come last."""
+        """The new objects of the later parts; those that point by generic links come last."""
         for generic in (False, True):
             labels = {model._meta.label for model in self.later if self._is_generic(model) is generic}
             if labels:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.contrib.contenttypes.models import ContentType
 from django.core.management import CommandError, call_command
 from django.db import connections, transaction
 from django.db.models.signals import post_save, pre_save
@@ -17,9 +18,21 @@ from gestore_sync.models import Conflict, IdMapping, SyncRun
 from tests.conftest import Pair
 from tests.kinds.making import make, make_many
 from tests.kinds.pushing import rows
-from tests.logged.models import Employee, Team
+from tests.logged.models import Comment, Employee, Team
 from tests.logged.sites import NO_CHANGES, in_thread, receiving
-from tests.policies.models import Area, Brand, Colour, Depot, Parcel, Scan, Shift, Truck, Worker
+from tests.policies.models import (
+    Area,
+    Brand,
+    Colour,
+    Depot,
+    Parcel,
+    Remark,
+    Scan,
+    Shift,
+    Truck,
+    Vehicle,
+    Worker,
+)
 from tests.policies.watching import Watch, pairings, watched
 
 LIVE = pytest.mark.parametrize("pair", pairings("sqlite-sqlite", "postgresql-postgresql", live=True), indirect=True)
@@ -206,6 +219,64 @@ def test_trees_come_parents_and_children_together(watch: Watch) -> None:
     assert len(count_runs(watch)) > 2
     assert set(seen) == {6}
     assert watch.on_target(Area).filter(parent=None).count() == 1
+
+
+GENERIC_LINKS = ["logged.Comment.subject", "policies.Remark.subject"]
+
+
+@LIVE
+@pytest.mark.parametrize("model", [Remark, Comment])
+def test_rows_about_other_new_rows_do_not_come_before_them(watch: Watch, model: Any) -> None:
+    def fail(instance: Remark, **kwargs: Any) -> None:
+        if instance.text == "fail":
+            raise ValueError("no power")
+
+    depot = make_depot(watch)
+    parcel = watch.on_source(Parcel).get(number="1")
+    chain: Any = make(model, watch.source, text="above")
+    below = make(Remark, watch.source, subject=parcel, text="fail")
+    model.objects.using(watch.source).filter(pk=chain.pk).update(
+        content_type=ContentType.objects.db_manager(watch.source).get_for_model(Remark), object_id=below.pk
+    )
+    chain.refresh_from_db()
+    with receiving(pre_save, fail, Remark), pytest.raises(GestoreSyncError):
+        watch.synchronize(chain, depot, own=GENERIC_LINKS, commit_every=1)
+    make(Remark, watch.target, subject=make(Parcel, watch.target, depot=make(Depot, watch.target)), text="theirs")
+
+    watch.synchronize(chain, depot, own=GENERIC_LINKS, commit_every=1)
+
+    there = watch.on_target(model).get(text="above")
+    assert there.subject == watch.on_target(Remark).get(text="fail")
+    assert_done(watch, chain, depot, own=GENERIC_LINKS)
+
+
+@LIVE
+def test_rows_about_what_is_written_before_come_in_parts(watch: Watch) -> None:
+    depot = make_depot(watch)
+    parcel = watch.on_source(Parcel).get(number="1")
+    make_many(Remark, watch.source, 7, subject=parcel, text="nice")
+
+    watch.push(depot, commit_every=SIZE)
+
+    assert count_runs(watch)[-1] <= SIZE
+    assert all(remark.subject.number == "1" for remark in watch.on_target(Remark))
+
+
+@LIVE
+def test_an_object_of_several_tables_comes_whole(watch: Watch) -> None:
+    depot = make_depot(watch)
+    seen: set[tuple[int, int]] = set()
+
+    def look() -> None:
+        seen.add((watch.on_target(Vehicle).count(), watch.on_target(Truck).count()))
+
+    def watch_commit(using: str, **kwargs: Any) -> None:
+        transaction.on_commit(look, using=using)
+
+    with receiving(post_save, watch_commit, Depot, Vehicle, Truck, Scan):
+        watch.push(depot, commit_every=1)
+
+    assert seen == {(2, 2)}
 
 
 @LIVE
