@@ -6,20 +6,15 @@ ours and hangs on one of them is a conflict.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from django.db.models import Model
 
-from gestore_sync.children import get_policies_of
-from gestore_sync.comparison import LOCAL, REMOTE, get_winner, is_other_object
-from gestore_sync.digests import find_changed
 from gestore_sync.hanging import Hanging
 from gestore_sync.keysets import make_key_set
 from gestore_sync.layouts import Layout
 from gestore_sync.links import Link
-from gestore_sync.locators import get_readers
 from gestore_sync.mappings import MappingStore
 from gestore_sync.ordering import get_links, sort_models
 from gestore_sync.plan import Conflict, Detach, Plan
@@ -27,12 +22,12 @@ from gestore_sync.policies import Policies
 from gestore_sync.reading import find_existing, iter_rows
 from gestore_sync.recall import Sent
 from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, show_key
-from gestore_sync.schema import check_schema
 from gestore_sync.scope import SURVIVES, Role, get_surviving_value
 from gestore_sync.subgraph import Subgraph
 from gestore_sync.times import Times
 from gestore_sync.tombstones import Tombstones
 from gestore_sync.translation import Counterparts
+from gestore_sync.verdicts import Verdicts
 
 
 class Removals:
@@ -54,17 +49,14 @@ class Removals:
         self._target = target
         self._store = store
         self._counterparts = counterparts
-        self._get_layout = get_layout
-        self._policies = policies
-        self._times = times
         self._causes: dict[tuple[type[Model], Key], Ref] = {}
         self._claimed: dict[type[Model], Any] = {}
         self._owned: dict[type[Model], set[Any]] = {}
-        self._kept: Counter[str] = Counter()
         self._tombstones: Tombstones | None = None
         self.deleted: dict[type[Model], dict[Key, None]] = {}
         self._detached: dict[tuple[type[Model], str, Any], dict[Key, None]] = {}
-        self.conflicts: list[Conflict] = []
+        self._verdicts = Verdicts(self.hanging, get_layout, policies, times, self._find_gone, self.find_cause)
+        self.conflicts = self._verdicts.conflicts
 
     def find(self, *, prune: bool) -> None:
         """Collect what goes, and what hangs on that."""
@@ -83,12 +75,12 @@ class Removals:
         self._tombstones = tombstones
         for ref, reason in tombstones.doubts.items():
             self.conflicts.append(Conflict(ref.model._meta.label, show_key(ref.pk), None, reason, ref=ref))
+        for model, rows in tombstones.doomed.items():
+            self._causes |= {(model, key): ref for key, ref in rows.items() if not self.is_claimed(model, key)}
         frontier: dict[type[Model], list[Key]] = {}
         for model, rows in tombstones.doomed.items():
-            free = {key: ref for key, ref in rows.items() if not self.is_claimed(model, key)}
-            gone = {key: tombstones.sent.get(ref, Sent(ref.pk, False, b"")) for key, ref in free.items()}
-            self._causes |= {(model, key): ref for key, ref in free.items()}
-            ours = self._filter_ours(model, gone) if gone else set()
+            gone = self._find_gone(model, rows)
+            ours = self._verdicts.filter_ours(model, gone)
             frontier[model] = self._add(model, [key for key in gone if key in ours])
         for model, every in tombstones.members.items():
             members = {key: owner for key, owner in every.items() if not self.is_claimed(model, key)}
@@ -134,60 +126,34 @@ class Removals:
         return key in self._owned[model]
 
     def _find_removable(self, model: type[Model], keys: Iterable[Key], *, created_only: bool) -> list[Key]:
-        """Those rows whose object this origin sent and no longer has, unless it was handed over."""
-        free = self._get_claimed(model).leave_out(list(dict.fromkeys(keys)))
-        sources = self._store.find_sources(model, free)
-        others = set() if created_only else self._store.find_others(model, sources)
-        sent_keys = [sent.key for of_row in sources.values() for sent in of_row]
-        # The through rows of an owner are all in the subgraph: one that is not, and exists, has another owner by now.
-        existing = find_existing(model, self._subgraph.source, sent_keys) if created_only else set()
-        gone = {
-            key: of_row[0]
-            for key, of_row in sources.items()
-            if key not in others
-            and not all(sent.moved for sent in of_row)
-            and all(sent.key not in existing for sent in of_row)
-            and (any(sent.created for sent in of_row) or not created_only)
-        }
-        ours = self._filter_ours(model, gone) if gone else set()
+        """Those rows whose object this origin sent and no longer has. ``created_only``: those that it created; else
+        those that no other origin has an object for."""
+        gone = self._find_gone(model, keys)
+        if created_only:
+            gone = {key: sent for key, sent in gone.items() if sent.created}
+        elif others := self._store.find_others(model, gone):
+            gone = {key: sent for key, sent in gone.items() if key not in others}
+        ours = self._verdicts.filter_ours(model, gone)
         return [key for key in gone if key in ours]
 
-    def _filter_ours(self, model: type[Model], gone: dict[Key, Sent]) -> set[Key]:
-        """Those rows that are still what we left there. One that was changed on the target is a conflict; one that is
-        another object by now is none of ours."""
-        check_schema(self._target, [model])
-        layout = self._get_layout(model)
-        reader = next((reader for reader in get_readers(model, self._graph) if reader.identity.locates), None)
-        identifying = {name for name in reader.get_names() if name} if reader is not None else set()
-        ours, edited = set(), {}
-        for row in layout.read(self._target, list(gone), extras=False):
-            values, sent = layout.get_values(row), gone[row[0]]
-            if is_other_object(layout, identifying, sent.digests, values):
-                continue
-            normal = [layout.normalize(at, value) for at, value in enumerate(values)]
-            changed = find_changed(sent.digests, layout.names, normal)
-            if changed is not None and not changed:
-                ours.add(row[0])
-            else:
-                edited[row[0]] = changed
-        newer = self._times.find_newer(model, {gone[key].key: key for key in edited})
-        policies = get_policies_of(self._policies, model, self._target, edited)
-        for key, changed in edited.items():
-            is_newer = gone[key].key in newer
-            winner = get_winner(policies[key].get(model), REMOTE if is_newer else LOCAL)
-            if (changed is None and not is_newer) or self._decide_changed(Ref(model, key), changed, winner):
-                ours.add(key)
-        return ours
+    def _find_gone(self, model: type[Model], keys: Iterable[Key]) -> dict[Key, Sent]:
+        """What we left in those rows whose object the source no longer has, unless it was handed over."""
+        free = self._get_claimed(model).leave_out(list(dict.fromkeys(keys)))
+        doomed = self._tombstones.doomed.get(model, {}) if self._tombstones is not None else {}
+        sources = self._store.find_sources(model, [key for key in free if key not in doomed])
+        sent_keys = [sent.key for of_row in sources.values() for sent in of_row]
+        existing = find_existing(model, self._subgraph.source, sent_keys)
+        gone = {key: self._get_sent(doomed[key]) for key in free if key in doomed}
+        return gone | {
+            key: of_row[0]._replace(created=any(sent.created for sent in of_row))
+            for key, of_row in sources.items()
+            if not all(sent.moved for sent in of_row) and all(sent.key not in existing for sent in of_row)
+        }
 
-    def _decide_changed(self, ref: Ref, names: set[str] | None, resolved: str | None) -> bool:
-        """Whether a row that the source deleted and the target changed (in these fields, where that is known) goes."""
-        label = ref.model._meta.label
-        what = f" ({', '.join(sorted(names))})" if names else ""
-        reason = f"{ref} of the target was changed there{what} since we put it there; the source deleted it."
-        cause = self.find_cause(ref)
-        self.conflicts.append(Conflict(label, show_key(ref.pk), None, reason, {}, resolved, cause))
-        self._kept[label] += resolved == REMOTE
-        return resolved == LOCAL
+    def _get_sent(self, ref: Ref) -> Sent:
+        """What we left in the row that a deleted object stood for."""
+        assert self._tombstones is not None
+        return self._tombstones.sent.get(ref, Sent(ref.pk, False, b""))
 
     def _iter_hanging(self, model: type[Model], keys: list[Key]) -> Iterator[tuple[type[Model], list[Key]]]:
         """What must go with these rows; notes what must be set to null, and conflicts."""
@@ -221,7 +187,7 @@ class Removals:
                     if (cause := self.find_cause(Ref(model, child))) is not None:
                         self._causes.setdefault((link.target, parent), cause)
                 parents = list(by_child.values())
-                yield link.target, self._find_removable(link.target, parents, created_only=True)
+                yield link.target, self._find_removable(link.target, parents, created_only=self._tombstones is None)
 
     def _add_conflict(self, link: Link, pk: Key, of: Ref) -> None:
         ref = Ref(link.model, pk)
@@ -252,7 +218,7 @@ class Removals:
                 detached.setdefault(model._meta.label, set()).update(left)
         for label, rows in detached.items():
             plan.report.updated[label] += len(rows)
-        plan.report.skipped.update(self._kept)
+        plan.report.skipped.update(self._verdicts.kept)
         deleted = [model for model in self.deleted if self.deleted[model]]
         links = get_links(self._graph, deleted)
         for model in reversed(sort_models(deleted, links, lambda link: int(link.required))):

@@ -277,9 +277,8 @@ class Replay(Push):
         return cause or (Ref(model, keys[0]) if keys else None)
 
     def _bar(self, ref: Ref, reason: str) -> None:
-        """Leave an object out: a multi-table child with its parents, as they are one."""
-        for row in self._changes.iter_rows(ref, self.source):
-            self._barred[row] = reason
+        """Leave an object out, with all its rows, as they are one."""
+        self._barred |= dict.fromkeys(self._changes.iter_rows(ref, self.source), reason)
 
     def _add_failure(self, ref: Ref, reason: str) -> None:
         reason = reason.replace(" Nothing was written.", "")

@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Model
 from django.utils.translation import gettext, ngettext
 
-from gestore_sync.changelog import Entry, find_models
+from gestore_sync.changelog import Entry, find_models, iter_children
 from gestore_sync.children import iter_parents
 from gestore_sync.links import LinkGraph, Membership, get_concrete
 from gestore_sync.models import ADDITION, CHANGE, DELETION, M2M_CHANGE
@@ -88,8 +88,10 @@ class Changes:
         return self.saved.get(model, {}).get(key) or (deletion.date if deletion is not None else None)
 
     def iter_rows(self, ref: Ref, using: str) -> Iterator[Ref]:
-        """The rows of an object of the database: itself, and its multi-table parents, those of a deleted one too."""
+        """The rows of an object of the database: itself, its multi-table parents, those of a deleted one too, and its
+        children that are deleted."""
         yield ref
+        yield from ({Ref(child, ref.pk) for child in iter_children(ref.model)} & self.deleted.keys())
         deletion = self.deleted.get(ref)
         kept = {} if deletion is None else {ref.pk: deletion.data.get("fields") or {}}
         for _, parent in iter_parents(ref.model, [ref.pk], using, kept):

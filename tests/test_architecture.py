@@ -69,7 +69,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("adapters.nested", "adapters.materialized"),
     ("adapters.*",),
     ("mentions", "hanging", "locators", "comparison", "constraints", "times"),
-    ("asking",),
+    ("asking", "verdicts"),  # …; whether rows go whose object the source no longer has
     ("excerpts",),  # values for people
     ("walker", "lookup", "tombstones"),  # root → subgraph; ref → counterpart; deletion → row
     ("rebirths",),  # keys that were deleted and added again
