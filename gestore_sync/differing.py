@@ -26,7 +26,6 @@ from gestore_sync.plan import Account, Report
 from gestore_sync.planner import Planner
 from gestore_sync.reading import KEYS_PER_QUERY, find_existing
 from gestore_sync.refs import NEW, UNKNOWN, Key, Ref, iter_chunks, show_key
-from gestore_sync.removals import Removals
 from gestore_sync.scope import Role
 from gestore_sync.transactions import read_snapshot
 from gestore_sync.translation import LOST
@@ -187,10 +186,6 @@ class Comparer(Planner):
             fields.setdefault(kind, {})[name] = [layout.tell(row, at, mine[at]), other[at]]
         for kind, of_kind in fields.items():
             self.found.add(kind, ref, of_kind)
-
-    def _make_removals(self) -> Removals:
-        counterparts, get_layout = self.counterparts, self.get_layout
-        return Removals(self.subgraph, self.target, self.store, counterparts, get_layout, self.on_conflict, self._times)
 
     def _find_extra(self, order: Sequence[type[Model]]) -> None:
         """Rows of the target that hang on owned ones there, and what hangs on those."""

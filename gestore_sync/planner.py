@@ -128,9 +128,7 @@ class Planner:
         places = (self.subgraph, self.target, self.counterparts, self.get_layout)
         for found in find_circles(self.plan, *places, self.store):
             self._conflicts.add(*found)
-        removals = self.removals = Removals(
-            self.subgraph, self.target, self.store, self.counterparts, self.get_layout, self.on_conflict, self._times
-        )
+        removals = self.removals = self._make_removals()
         if self.tombstones is not None:
             self.tombstones.find_unmapped(self.counterparts)
             removals.find_logged(self.tombstones)
@@ -142,6 +140,10 @@ class Planner:
         self._conflicts.name()
         fill_report(self.plan.report, self.subgraph, self.counterparts, self.store)
         return self.plan
+
+    def _make_removals(self) -> Removals:
+        who = (self.store, self.counterparts, self.get_layout)
+        return Removals(self.subgraph, self.target, *who, self.on_conflict, self._times, self.plan)
 
     def _prepare(self, models: Sequence[type[Model]]) -> None:
         """What has to be done when the counterparts are known and nothing was compared."""

@@ -14,10 +14,10 @@ from django.db.models import Model
 from gestore_sync.hanging import Hanging
 from gestore_sync.keysets import make_key_set
 from gestore_sync.layouts import Layout
-from gestore_sync.links import Link
+from gestore_sync.links import TREE, Link
 from gestore_sync.mappings import MappingStore
 from gestore_sync.ordering import get_links, sort_models
-from gestore_sync.plan import Conflict, Detach, Plan
+from gestore_sync.plan import Conflict, Detach, Plan, Update
 from gestore_sync.policies import Policies
 from gestore_sync.reading import find_existing, iter_rows
 from gestore_sync.recall import Sent
@@ -42,6 +42,7 @@ class Removals:
         get_layout: Callable[[Any], Layout],
         policies: Policies,
         times: Times,
+        plan: Plan,
     ) -> None:
         self._subgraph = subgraph
         self.hanging = Hanging(subgraph, target)
@@ -49,9 +50,12 @@ class Removals:
         self._target = target
         self._store = store
         self._counterparts = counterparts
+        self._get_layout = get_layout
+        self._plan = plan
         self._causes: dict[tuple[type[Model], Key], Ref] = {}
         self._claimed: dict[type[Model], Any] = {}
         self._owned: dict[type[Model], set[Any]] = {}
+        self._updated: dict[str, set[Key]] = {}
         self._tombstones: Tombstones | None = None
         self.deleted: dict[type[Model], dict[Key, None]] = {}
         self._detached: dict[tuple[type[Model], str, Any], dict[Key, None]] = {}
@@ -161,12 +165,11 @@ class Removals:
         pointing = [(link, get_surviving_value(link), self.hanging.iter_pointing(link, keys)) for link in reverse]
         pointing += [(each.link, SURVIVES, self.hanging.iter_related(each, keys)) for each in relations]
         for link, value, every in pointing:
-            pairs = [
-                (pk, key)
-                for pk, key in every
-                if pk not in self.deleted.get(link.model, ())
-                and not (self.is_claimed(link.model, pk) if value is SURVIVES else self._is_owned(link.model, pk))
-            ]
+            pairs = [(pk, key) for pk, key in every if pk not in self.deleted.get(link.model, ())]
+            is_part = self.is_claimed if value is SURVIVES else self._is_owned
+            if parts := {pk for pk, _ in pairs if is_part(link.model, pk)}:
+                leaving = parts if self._is_membership(link) else self._find_leaving(link, parts)
+                pairs = [(pk, key) for pk, key in pairs if pk not in leaving]
             if not pairs:
                 continue
             going = set(self._find_removable(link.model, [pk for pk, _ in pairs], created_only=True))
@@ -189,16 +192,34 @@ class Removals:
                 parents = list(by_child.values())
                 yield link.target, self._find_removable(link.target, parents, created_only=self._tombstones is None)
 
+    def _find_leaving(self, link: Link, keys: set[Key]) -> set[Key]:
+        """Those rows to which the plan gives another value of ``link``."""
+        model, layout = link.model, self._get_layout(link.model)
+        numbers = {number for number, column in enumerate(layout.columns) if column.field.attname in link.attnames}
+        if link.kind == TREE:
+            numbers.add(len(layout.columns))
+        leaving = set()
+        for operation in self._plan.changes:
+            if isinstance(operation, Update) and operation.label == model._meta.label:
+                changes = [change for change in operation.rows if change.target in keys]
+                leaving |= {change.target for change in changes if not numbers.isdisjoint(change.columns)}
+                self._updated.setdefault(operation.label, set()).update(change.target for change in changes)
+        if layout.adapter is not None and (link.kind == TREE or link.field.name == layout.adapter.parent_field(model)):
+            leaving |= {self._counterparts.get(model, key) for key in self._plan.places.get(model, ())} & keys
+        return leaving
+
     def _add_conflict(self, link: Link, pk: Key, of: Ref) -> None:
         ref = Ref(link.model, pk)
         without = "" if self._tombstones is not None else ", or run without --prune"
+        is_theirs = not self.is_claimed(link.model, pk)
+        todo = f"Only the target has {ref}: delete it there or give it" if is_theirs else "It stays there: give it"
         self.conflicts.append(
             Conflict(
                 link.model._meta.label,
                 show_key(pk),
                 None,
-                f"{ref} of the target hangs on {of} by {link}, which the source no longer has. Only the target has "
-                f"{ref}: delete it there or give it another place{without}.",
+                f"{ref} of the target hangs on {of} by {link}, which the source no longer has. {todo} another "
+                f"place{without}.",
                 ref=self.find_cause(of),
             )
         )
@@ -217,7 +238,7 @@ class Removals:
                 plan.removals.add(Detach(model._meta.label, name, value, left))
                 detached.setdefault(model._meta.label, set()).update(left)
         for label, rows in detached.items():
-            plan.report.updated[label] += len(rows)
+            plan.report.updated[label] += len(rows - self._updated.get(label, set()))
         plan.report.skipped.update(self._verdicts.kept)
         deleted = [model for model in self.deleted if self.deleted[model]]
         links = get_links(self._graph, deleted)

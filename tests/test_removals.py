@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 from django.db.models import Model
 
+from gestore_sync import api
 from gestore_sync.exceptions import UnresolvedConflicts
 from tests.conftest import Pair
+from tests.kinds.making import make
 from tests.kinds.models import Truck as PlatedTruck
 from tests.kinds.models import Vehicle as Plated
 from tests.logged.models import Booking, Opera, Theatre, Venue
 from tests.logged.sites import Sites, add, change, ready
-from tests.policies.models import Depot, Truck, Vehicle
-from tests.policies.watching import paired
+from tests.policies.models import Claim, Depot, Parcel, Remark, Scan, Truck, Vehicle
+from tests.policies.watching import Watch, paired
+from tests.trees.growing import find_problems, get_families, plant, working_on
+from tests.trees.models import ListNode, PathNode, SetNode
 
 pair = paired("sqlite-sqlite", "postgresql-postgresql")
 
@@ -178,3 +183,149 @@ def test_pruning_leaves_an_object_in_several_tables_that_is_in_conflict(sites: S
     assert caught.value.report is not None
     assert len(caught.value.report.conflicts) == 1
     assert sites.arrived(Truck, "name", "load") == [("t", 9)]
+
+
+# What the target has moved to what goes
+
+
+@pytest.fixture
+def parcels(watch: Watch) -> tuple[Depot, Parcel, Parcel]:
+    """A depot of the source with a parcel that stays and one that goes, and the latter's counterpart."""
+    depot = make(Depot, watch.source, name="ours")
+    stays, goes = (make(Parcel, watch.source, depot=depot, number=number) for number in ("stays", "goes"))
+    watch.push(depot)
+    return depot, stays, goes
+
+
+def find_there(watch: Watch, number: str) -> Parcel:
+    """The counterpart of a parcel."""
+    return watch.on_target(Parcel).get(number=number)
+
+
+def test_a_row_that_the_target_moved_to_one_that_goes_is_a_conflict(
+    watch: Watch, parcels: tuple[Depot, Parcel, Parcel]
+) -> None:
+    depot, stays, goes = parcels
+    make(Scan, watch.source, parcel=stays, text="ours")
+    watch.push(depot)
+    watch.on_target(Scan).update(parcel=find_there(watch, "goes"))
+    goes.delete()
+
+    error = watch.refuse(depot, prune=True)
+
+    assert f"policies.Scan.{watch.on_target(Scan).get().pk} of the target hangs on policies.Parcel" in str(error)
+    assert watch.push(depot, prune=True, on_conflict="local").deleted == {"policies.Parcel": 1}
+    assert watch.on_target(Scan).get().parcel.number == "stays"
+
+
+def test_a_generic_row_that_the_target_moved_to_one_that_goes_is_a_conflict(
+    watch: Watch, parcels: tuple[Depot, Parcel, Parcel]
+) -> None:
+    depot, stays, goes = parcels
+    make(Remark, watch.source, subject=stays, text="ours")
+    watch.push(depot)
+    watch.on_target(Remark).update(object_id=find_there(watch, "goes").pk)
+    goes.delete()
+
+    error = watch.refuse(depot, prune=True)
+
+    assert "hangs on policies.Parcel" in str(error)
+    assert watch.push(depot, prune=True, on_conflict="local").deleted == {"policies.Parcel": 1}
+    assert watch.on_target(Remark).get().object_id == find_there(watch, "stays").pk
+
+
+def test_a_generic_row_that_the_source_moves_away_leaves_what_goes(
+    watch: Watch, parcels: tuple[Depot, Parcel, Parcel]
+) -> None:
+    depot, stays, goes = parcels
+    remark = make(Remark, watch.source, subject=goes, text="ours")
+    watch.push(depot)
+    change(remark, subject=stays)
+    goes.delete()
+
+    report = watch.push(depot, prune=True)
+
+    assert (report.updated, report.deleted) == ({"policies.Remark": 1}, {"policies.Parcel": 1})
+    assert watch.on_target(Remark).get().object_id == find_there(watch, "stays").pk
+
+
+@pytest.mark.parametrize("text", ["", "changed"])
+@pytest.mark.parametrize("link", ["parcel", "default", "value"])
+def test_an_optional_link_that_the_target_moved_to_what_goes_is_cleared(
+    watch: Watch, parcels: tuple[Depot, Parcel, Parcel], link: str, text: str
+) -> None:
+    depot, stays, goes = parcels
+    claim = make(Claim, watch.source, **{"parcel": stays, link: stays}, text="")
+    own = ["policies.Claim.parcel"]
+    watch.push(depot, own=own)
+    watch.on_target(Claim).update(**{link: find_there(watch, "goes")})
+    goes.delete()
+    change(claim, text=text)
+
+    report = watch.push(depot, own=own, prune=True)
+
+    assert (report.updated, report.deleted) == ({"policies.Claim": 1}, {"policies.Parcel": 1})
+    left = watch.on_target(Claim).get()
+    assert (getattr(left, link), left.text) == (None, text)
+    watch.push_nothing(depot, own=own, prune=True)
+
+
+def test_what_the_log_deletes_waits_for_a_row_that_the_target_moved_to_it(
+    sites: Sites, parcels: tuple[Depot, Parcel, Parcel]
+) -> None:
+    _, stays, goes = parcels
+    scan = add(Scan, sites.local, parcel=stays, text="ours")
+    sites.send()
+    sites.there(Scan).update(parcel=sites.there(Parcel).get(number="goes"))
+    goes.delete()
+    change(scan, text="changed")
+
+    report = sites.send()
+
+    assert len(report.get_unresolved()) == 1
+    assert sites.arrived(Scan, "parcel__number", "text") == [("goes", "changed")]
+    assert sites.get_pending() == {"policies.Parcel": 1}
+    sites.there(Scan).update(parcel=sites.there(Parcel).get(number="stays"))
+    sites.send()
+    assert sites.arrived(Parcel, "number") == ["stays"]
+    assert sites.get_pending() == {}
+
+
+def test_the_log_clears_an_optional_link_that_the_target_moved_to_what_goes(
+    sites: Sites, parcels: tuple[Depot, Parcel, Parcel]
+) -> None:
+    _, stays, goes = parcels
+    claim = add(Claim, sites.local, parcel=stays)
+    sites.send()
+    sites.there(Claim).update(parcel=sites.there(Parcel).get(number="goes"))
+    goes.delete()
+    change(claim, text="changed")
+
+    report = sites.send()
+
+    assert report.get_unresolved() == report.failures == []
+    assert sites.arrived(Claim, "parcel__number", "text") == [(None, "changed")]
+
+
+@pytest.mark.parametrize("model", [PathNode, SetNode, ListNode])
+def test_a_node_that_the_target_moved_below_one_that_goes_is_a_conflict(pair: Pair, model: Any) -> None:
+    with working_on(pair.source):
+        nodes = plant(model, "a", "a.b", "a.c", "a.c.d")
+    synchronize = partial(api.synchronize, [nodes["a"]], source=pair.source, remote=pair.target, prune=True)
+    synchronize()
+    with working_on(pair.target):
+        node, other = model.objects.get(code="a.c"), model.objects.get(code="a.b")
+        model.objects.move(node, other, pos="first-child")
+        moved = get_families(model)
+    with working_on(pair.source):
+        model.objects.get(code="a.b").delete()
+
+    with pytest.raises(UnresolvedConflicts):
+        synchronize()
+
+    with working_on(pair.target):
+        assert get_families(model) == moved
+    synchronize(on_conflict="local")
+    with working_on(pair.target):
+        assert get_families(model) == {None: ["a"], "a": ["a.c"], "a.c": ["a.c.d"]}
+        assert find_problems(model) == []
