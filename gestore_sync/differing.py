@@ -201,7 +201,8 @@ class Comparer(Planner):
         while any(frontier.values()):
             following: dict[type[Model], Any] = {}
             for model, keys in frontier.items():
-                for child, hanging, _is_member in removals.hanging.iter_owned(model, keys) if keys else ():
+                for link, hanging, _is_member in removals.hanging.iter_owned(model, keys) if keys else ():
+                    child = link.model
                     of_child = seen.setdefault(child, make_key_set(child))
                     for key in hanging:
                         if not removals.is_claimed(child, key) and of_child.add(key):

@@ -36,17 +36,17 @@ class Hanging:
 
     def iter_owned(
         self, model: type[Model], keys: list[Key], *, all_kinds: bool = True
-    ) -> Iterator[tuple[type[Model], list[Key], bool]]:
-        """The rows of the target that belong to these, by the links that the walk followed on the source, and whether
-        they are members of many-to-many fields. ``all_kinds``: not only those."""
+    ) -> Iterator[tuple[Link, dict[Key, Key], bool]]:
+        """The rows of the target that belong to these, and to which, by the links that the walk followed on the source,
+        and whether they are members of many-to-many fields. ``all_kinds``: not only those."""
         for link in self.graph.reverse[model]:
             if find_reverse_role(self.graph, self._scope, link, Role.OWN) is Role.OWN:
                 is_member = link in self.graph.owners or link in self.graph.others
                 if is_member or all_kinds:
-                    yield link.model, [pk for pk, _ in self.iter_pointing(link, keys)], is_member
+                    yield link, dict(self.iter_pointing(link, keys)), is_member
         for relation in self.graph.relations.get(model, ()) if all_kinds else ():
             if self._scope.get_reverse_role(relation.link, Role.OWN, (relation.name,), belongs=True) is Role.OWN:
-                yield relation.link.model, [pk for pk, _ in self.iter_related(relation, keys)], False
+                yield relation.link, dict(self.iter_related(relation, keys)), False
 
     @cached_property
     def _type_ids(self) -> dict[tuple[str, str], int]:

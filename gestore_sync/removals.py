@@ -6,11 +6,13 @@ ours and hangs on one of them is a conflict.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from django.db.models import Model
 
+from gestore_sync.comparison import digest_value
+from gestore_sync.digests import split_digests
 from gestore_sync.hanging import Hanging
 from gestore_sync.keysets import make_key_set
 from gestore_sync.layouts import Layout
@@ -27,7 +29,7 @@ from gestore_sync.subgraph import Subgraph
 from gestore_sync.times import Times
 from gestore_sync.tombstones import Tombstones
 from gestore_sync.translation import Counterparts
-from gestore_sync.verdicts import Verdicts
+from gestore_sync.verdicts import Rows, Verdicts
 
 
 class Removals:
@@ -69,9 +71,9 @@ class Removals:
             owned = self._subgraph.members.get((model, Role.OWN))
             found = self._counterparts.get_all(model, owned.keys) if owned else ()
             targets = [target for target in found if target is not NEW and target is not UNKNOWN]
-            for child, keys, is_member in self.hanging.iter_owned(model, targets, all_kinds=prune) if targets else ():
-                going = self._find_removable(child, keys, created_only=not is_member)
-                frontier.setdefault(child, []).extend(self._add(child, going))
+            for link, owners, is_member in self.hanging.iter_owned(model, targets, all_kinds=prune) if targets else ():
+                going = self._find_taken_out(link, owners) if is_member else self._find_removable(link.model, owners)
+                frontier.setdefault(link.model, []).extend(self._add(link.model, going))
         self._spread(frontier)
 
     def find_logged(self, tombstones: Tombstones) -> None:
@@ -83,9 +85,7 @@ class Removals:
             self._causes |= {(model, key): ref for key, ref in rows.items() if not self.is_claimed(model, key)}
         frontier: dict[type[Model], list[Key]] = {}
         for model, rows in tombstones.doomed.items():
-            gone = self._find_gone(model, rows)
-            ours = self._verdicts.filter_ours(model, gone)
-            frontier[model] = self._add(model, [key for key in gone if key in ours])
+            frontier[model] = self._add(model, self._keep_ours(model, self._find_gone(model, rows)))
         for model, every in tombstones.members.items():
             members = {key: owner for key, owner in every.items() if not self.is_claimed(model, key)}
             self._causes |= {(model, key): owner for key, owner in members.items()}
@@ -129,30 +129,64 @@ class Removals:
             self._owned[model] = {self._counterparts.get(model, mine) for mine in keys}
         return key in self._owned[model]
 
-    def _find_removable(self, model: type[Model], keys: Iterable[Key], *, created_only: bool) -> list[Key]:
-        """Those rows whose object this origin sent and no longer has. ``created_only``: those that it created; else
-        those that no other origin has an object for."""
+    def _find_removable(self, model: type[Model], keys: Iterable[Key]) -> list[Key]:
+        """Those rows that this origin created and whose object it no longer has."""
         gone = self._find_gone(model, keys)
-        if created_only:
-            gone = {key: sent for key, sent in gone.items() if sent.created}
-        elif others := self._store.find_others(model, gone):
-            gone = {key: sent for key, sent in gone.items() if key not in others}
+        return self._keep_ours(model, {key: sent for key, sent in gone.items() if sent.created})
+
+    def _find_taken_out(self, link: Link, owners: Mapping[Key, Key]) -> list[Key]:
+        """Those members of these owners, by ``link``, that the source took out: their rows are gone there, or have
+        another owner."""
+        gone, left = self._find_sent(link.model, owners)
+        gone |= self._find_given_away(link, owners, left) if left and link in self._graph.owners else {}
+        return self._find_only_ours(link.model, gone)
+
+    def _find_given_away(self, link: Link, owners: Mapping[Key, Key], left: Rows) -> Rows:
+        """Those rows that are still with these owners as we left them, and at the source with others by now."""
+        model, layout, numbers = link.model, self._get_layout(link.model), self._get_numbers(link)
+        same = {}
+        for row in layout.read(self._target, list(left), extras=False):
+            values, known = layout.get_values(row), split_digests(left[row[0]].digests)
+            if all(known.get(layout.codes[at]) == digest_value(layout, at, values[at]) for at in numbers):
+                same[left[row[0]].key] = row[0]
+        there: dict[Key, Key] = {}
+        for key, *end in iter_rows(model, self._subgraph.source, list(same), link.key_paths):
+            there[key] = tuple(end) if len(end) > 1 else end[0]
+        assert link.target is not None
+        mappings = self._store.find(link.target, list(set(there.values()) - {None}))
+        mine = {owner: {mapping.target} for owner, mapping in mappings.items()}
+        for owner in there.values():
+            mine.setdefault(owner, set()).add(self._counterparts.get(link.target, owner))
+        return {same[key]: left[same[key]] for key, owner in there.items() if owners[same[key]] not in mine[owner]}
+
+    def _find_only_ours(self, model: type[Model], gone: Rows) -> list[Key]:
+        """Those rows that no other origin has an object for."""
+        others = self._store.find_others(model, gone)
+        return self._keep_ours(model, {key: sent for key, sent in gone.items() if key not in others})
+
+    def _keep_ours(self, model: type[Model], gone: Rows) -> list[Key]:
         ours = self._verdicts.filter_ours(model, gone)
         return [key for key in gone if key in ours]
 
-    def _find_gone(self, model: type[Model], keys: Iterable[Key]) -> dict[Key, Sent]:
-        """What we left in those rows whose object the source no longer has, unless it was handed over."""
+    def _find_gone(self, model: type[Model], keys: Iterable[Key]) -> Rows:
+        return self._find_sent(model, keys)[0]
+
+    def _find_sent(self, model: type[Model], keys: Iterable[Key]) -> tuple[dict[Key, Sent], dict[Key, Sent]]:
+        """What we left in those rows whose object the source no longer has, and in those whose object it has, though
+        they are no counterparts in this run. Nothing of what was handed over."""
         free = self._get_claimed(model).leave_out(list(dict.fromkeys(keys)))
         doomed = self._tombstones.doomed.get(model, {}) if self._tombstones is not None else {}
         sources = self._store.find_sources(model, [key for key in free if key not in doomed])
         sent_keys = [sent.key for of_row in sources.values() for sent in of_row]
         existing = find_existing(model, self._subgraph.source, sent_keys)
-        gone = {key: self._get_sent(doomed[key]) for key in free if key in doomed}
-        return gone | {
-            key: of_row[0]._replace(created=any(sent.created for sent in of_row))
-            for key, of_row in sources.items()
-            if not all(sent.moved for sent in of_row) and all(sent.key not in existing for sent in of_row)
-        }
+        gone, left = {key: self._get_sent(doomed[key]) for key in free if key in doomed}, {}
+        for key, of_row in sources.items():
+            there = [sent for sent in of_row if sent.key in existing]
+            if there and not there[0].moved:
+                left[key] = there[0]
+            elif not there and not all(sent.moved for sent in of_row):
+                gone[key] = of_row[0]._replace(created=any(sent.created for sent in of_row))
+        return gone, left
 
     def _get_sent(self, ref: Ref) -> Sent:
         """What we left in the row that a deleted object stood for."""
@@ -172,7 +206,7 @@ class Removals:
                 pairs = [(pk, key) for pk, key in pairs if pk not in leaving]
             if not pairs:
                 continue
-            going = set(self._find_removable(link.model, [pk for pk, _ in pairs], created_only=True))
+            going = set(self._find_removable(link.model, [pk for pk, _ in pairs]))
             if self._tombstones is not None and self._is_membership(link):
                 going.update(pk for pk, _ in pairs)
             for pk, key in pairs:
@@ -190,14 +224,14 @@ class Removals:
                     if (cause := self.find_cause(Ref(model, child))) is not None:
                         self._causes.setdefault((link.target, parent), cause)
                 parents = list(by_child.values())
-                yield link.target, self._find_removable(link.target, parents, created_only=self._tombstones is None)
+                if self._tombstones is None:
+                    yield link.target, self._find_removable(link.target, parents)
+                else:
+                    yield link.target, self._find_only_ours(link.target, self._find_gone(link.target, parents))
 
     def _find_leaving(self, link: Link, keys: set[Key]) -> set[Key]:
         """Those rows to which the plan gives another value of ``link``."""
-        model, layout = link.model, self._get_layout(link.model)
-        numbers = {number for number, column in enumerate(layout.columns) if column.field.attname in link.attnames}
-        if link.kind == TREE:
-            numbers.add(len(layout.columns))
+        model, layout, numbers = link.model, self._get_layout(link.model), self._get_numbers(link)
         leaving = set()
         for operation in self._plan.changes:
             if isinstance(operation, Update) and operation.label == model._meta.label:
@@ -207,6 +241,13 @@ class Removals:
         if layout.adapter is not None and (link.kind == TREE or link.field.name == layout.adapter.parent_field(model)):
             leaving |= {self._counterparts.get(model, key) for key in self._plan.places.get(model, ())} & keys
         return leaving
+
+    def _get_numbers(self, link: Link) -> set[int]:
+        """The numbers of the columns that make ``link``, in the layout of its model."""
+        columns = self._get_layout(link.model).columns
+        if link.kind == TREE:
+            return {len(columns)}
+        return {number for number, column in enumerate(columns) if column.field.attname in link.attnames}
 
     def _add_conflict(self, link: Link, pk: Key, of: Ref) -> None:
         ref = Ref(link.model, pk)

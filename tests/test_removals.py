@@ -17,7 +17,7 @@ from tests.kinds.models import Truck as PlatedTruck
 from tests.kinds.models import Vehicle as Plated
 from tests.logged.models import Booking, Opera, Theatre, Venue
 from tests.logged.sites import Sites, add, change, ready
-from tests.policies.models import Claim, Depot, Parcel, Remark, Scan, Truck, Vehicle
+from tests.policies.models import Claim, Depot, Lending, Parcel, Remark, Scan, Shift, Truck, Vehicle, Worker
 from tests.policies.watching import Watch, paired
 from tests.trees.growing import find_problems, get_families, plant, working_on
 from tests.trees.models import ListNode, PathNode, SetNode
@@ -329,3 +329,85 @@ def test_a_node_that_the_target_moved_below_one_that_goes_is_a_conflict(pair: Pa
     with working_on(pair.target):
         assert get_families(model) == {None: ["a"], "a": ["a.c"], "a.c": ["a.c.d"]}
         assert find_problems(model) == []
+
+
+# Members that the source still has
+
+
+@pytest.fixture
+def shift(watch: Watch) -> Shift:
+    """A shift of the source that is pushed with its depot; the target knows the worker, and another depot."""
+    shift = make(Shift, watch.source, depot=make(Depot, watch.source, name="one"), worker=make(Worker, watch.source))
+    watch.push(shift.depot)
+    return shift
+
+
+def test_a_member_that_the_target_gave_to_another_owner_stays_there(watch: Watch, shift: Shift) -> None:
+    other = make(Depot, watch.source, name="other")
+    watch.push(other)
+    watch.on_target(Shift).update(depot=watch.on_target(Depot).get(name="other"))
+
+    watch.push_nothing(other)
+    watch.push_nothing(other, prune=True)
+
+    assert watch.on_target(Shift).get().depot.name == "other"
+    assert watch.push(shift.depot, on_conflict="local").updated == {"policies.Shift": 1}
+    assert watch.on_target(Shift).get().depot.name == "one"
+
+
+def test_a_member_that_both_sides_gave_to_other_owners_stays(watch: Watch, shift: Shift) -> None:
+    other, third = (make(Depot, watch.source, name=name) for name in ("other", "third"))
+    watch.push(other)
+    watch.push(third)
+    watch.on_target(Shift).update(depot=watch.on_target(Depot).get(name="other"))
+    change(shift, depot=third)
+
+    watch.push_nothing(other)
+
+    assert watch.on_target(Shift).get().depot.name == "other"
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_member_that_the_source_gave_to_another_owner_is_taken_out(
+    watch: Watch, shift: Shift, *, known: bool
+) -> None:
+    depot, other = shift.depot, make(Depot, watch.source, name="other")
+    if known:
+        watch.push(other)
+    change(shift, depot=other)
+
+    report = watch.push(depot)
+
+    assert report.deleted == {"policies.Shift": 1}
+    watch.push(other)
+    assert watch.on_target(Shift).get().depot.name == "other"
+
+
+@pytest.mark.parametrize("prune", [False, True])
+def test_a_row_of_a_many_to_many_table_whose_member_is_another_stays(
+    watch: Watch, shift: Shift, *, prune: bool
+) -> None:
+    worker = shift.worker
+    watch.push(worker)
+    change(shift, worker=make(Worker, watch.source, name="other"))
+
+    watch.push_nothing(worker, prune=prune)
+
+    assert watch.on_target(Shift).get().worker.name == ""
+    watch.push(shift.depot)
+    assert watch.on_target(Shift).get().worker.name == "other"
+
+
+@pytest.mark.parametrize("prune", [False, True])
+def test_a_row_of_a_many_to_many_table_whose_optional_member_is_gone_stays(watch: Watch, *, prune: bool) -> None:
+    depot, worker = make(Depot, watch.source), make(Worker, watch.source)
+    lending = make(Lending, watch.source, depot=depot, worker=worker)
+    own = ["policies.Lending.worker"]
+    watch.push(worker, own=own)
+    change(lending, worker=None)
+
+    watch.push_nothing(worker, own=own, prune=prune)
+
+    assert watch.on_target(Lending).exists()
+    watch.push(depot)
+    assert watch.on_target(Lending).get().worker is None

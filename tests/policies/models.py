@@ -63,6 +63,7 @@ class Depot(models.Model):
     boss = models.ForeignKey(Worker, on_delete=models.SET_NULL, null=True, related_name="led")
     workers = models.ManyToManyField(Worker, through="Shift")
     colours = models.ManyToManyField(Colour)
+    lenders = models.ManyToManyField(Worker, through="Lending", related_name="lent_to")
 
 
 class Remark(models.Model):
@@ -133,6 +134,13 @@ class ShiftReport(models.Model):
 
     shift = models.ForeignKey(Shift, on_delete=models.CASCADE)
     text = models.CharField(max_length=50, default="")
+
+
+class Lending(models.Model):
+    """A many-to-many table whose rows survive the member."""
+
+    depot = models.ForeignKey(Depot, on_delete=models.CASCADE)
+    worker = models.ForeignKey(Worker, on_delete=models.SET_NULL, null=True)
 
 
 class Vehicle(models.Model):
