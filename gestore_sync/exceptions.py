@@ -76,6 +76,17 @@ class UnreadableValue(GestoreSyncError):
         self.using = using
 
 
+class HookFailed(GestoreSyncError):
+    """What was written is committed; then a hook of the application, which runs after the commit, failed.
+
+    ``using``: the database that has committed.
+    """
+
+    def __init__(self, message: str = "", *, using: str | None = None) -> None:
+        super().__init__(message)
+        self.using = using
+
+
 class NotVerified(GestoreSyncError):
     """A push is done, and what it has written could not be compared with the source."""
 

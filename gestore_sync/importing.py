@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import connections
+from django.db import connections, transaction
 from django.db.models import Model
 from django.utils.translation import gettext as _
 
@@ -106,6 +106,7 @@ class Import:
             raise UnresolvedConflicts(describe_conflicts(unresolved), report=report)
         if planner.plan.is_empty() and not media.planned:
             return
+        transaction.on_commit(media.keep, using=self.target)
         try:
             media.store()
             Executor(planner, self.progress).apply()

@@ -42,7 +42,7 @@ class Content(NamedTuple):
 class Media:
     """The stored files of one bundle. ``planned``: what will be written, by storage and name.
 
-    Where its ``with`` block fails, what was stored is taken away again.
+    Where its ``with`` block fails, what was stored is taken away again, unless :meth:`keep` was called.
     """
 
     def __init__(self) -> None:
@@ -112,6 +112,10 @@ class Media:
                 is_there = is_stored(storage, name, content)
             if not is_there:
                 self._stored.append((storage, store(storage, name, content)))
+
+    def keep(self) -> None:
+        """Leave what was stored where it is, whatever fails from now on: the rows that name it are committed."""
+        self._stored.clear()
 
 
 @contextmanager

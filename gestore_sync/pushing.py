@@ -37,7 +37,7 @@ from gestore_sync.refs import Ref
 from gestore_sync.schema import check_schema
 from gestore_sync.scope import Scope
 from gestore_sync.subgraph import Subgraph
-from gestore_sync.transactions import read_snapshot, repeat, write_all_or_nothing
+from gestore_sync.transactions import read_snapshot, repeat, write_all_or_nothing, write_with
 from gestore_sync.walker import Walker
 
 
@@ -101,7 +101,7 @@ class Push:
                 with read_snapshot(self.source):
                     yield
         else:
-            with write_all_or_nothing(self.source, lock), write_all_or_nothing(self.target, None):
+            with write_with(self.source, lock, [self.target]):
                 self._begin()
                 yield
 

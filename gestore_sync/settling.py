@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from functools import cache
 from typing import Any
 
@@ -31,7 +30,7 @@ from gestore_sync.refs import Key, Ref, get_field, load_pk
 from gestore_sync.rows import Rows
 from gestore_sync.schema import check_schema
 from gestore_sync.sending import Sender
-from gestore_sync.transactions import write_all_or_nothing
+from gestore_sync.transactions import write_with
 from gestore_sync.translation import Column
 from gestore_sync.valuekinds import INVALID
 from gestore_sync.writers import get_writer
@@ -67,10 +66,7 @@ def settle(using: str, ids: Collection[int], side: str) -> list[Conflict]:
     for alias in sorted(remotes):
         if alias not in settings.DATABASES:
             raise WrongDatabase(f"A conflict is about the database {alias!r}, which is not in DATABASES any more.")
-    with ExitStack() as stack:
-        stack.enter_context(write_all_or_nothing(using, SyncRun._meta.db_table))
-        for alias in sorted(remotes):
-            stack.enter_context(write_all_or_nothing(alias))
+    with write_with(using, SyncRun._meta.db_table, sorted(remotes)):
         rows = list_rows(using, ids)
         settling = Settling(using, side)
         for row in rows:

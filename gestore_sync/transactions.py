@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 from django.db import DatabaseError, connections, transaction
 
-from gestore_sync.exceptions import WrongDatabase
+from gestore_sync.exceptions import GestoreSyncError, HookFailed, WrongDatabase
 from gestore_sync.tuning import reading_moments_fast
 
 Result = TypeVar("Result")
@@ -40,7 +40,7 @@ def write_all_or_nothing(using: str, lock: str | None = None) -> Iterator[None]:
     """A transaction for writing what was planned in it: rows that others change meanwhile make it fail, not lose.
 
     Repeatable read on PostgreSQL, after waiting for other runs, which hold the table ``lock``; on SQLite the write lock
-    is taken at the beginning.
+    is taken at the beginning. Raises :class:`HookFailed` for what fails after the commit.
     """
     connection = connections[using]
     if connection.in_atomic_block:
@@ -51,7 +51,7 @@ def write_all_or_nothing(using: str, lock: str | None = None) -> Iterator[None]:
     if connection.vendor == "sqlite":
         connection.transaction_mode = "IMMEDIATE"  # type: ignore[attr-defined]
     try:
-        with transaction.atomic(using=using):
+        with committing(using):
             if connection.vendor == "sqlite":
                 connection.transaction_mode = mode  # type: ignore[attr-defined]
             elif connection.vendor == "postgresql":
@@ -61,6 +61,49 @@ def write_all_or_nothing(using: str, lock: str | None = None) -> Iterator[None]:
     finally:
         if connection.vendor == "sqlite":
             connection.transaction_mode = mode  # type: ignore[attr-defined]
+
+
+@contextmanager
+def committing(using: str) -> Iterator[None]:
+    """A transaction that tells what fails in it from what fails after its commit: that undoes nothing."""
+    committed: list[str] = []
+    try:
+        with transaction.atomic(using=using):
+            transaction.on_commit(lambda: committed.append(using), using=using)
+            yield
+    except BaseException as error:
+        if not committed or isinstance(error, GestoreSyncError):
+            raise
+        raise HookFailed(
+            f"What was written to {using!r} is committed and stays. After the commit the application failed, in a "
+            f"function that it has given to transaction.on_commit(): {type(error).__name__}: {error}.",
+            using=using,
+        ) from error
+
+
+@contextmanager
+def write_with(using: str, lock: str | None, others: Iterable[str]) -> Iterator[None]:
+    """The same for several databases. ``using`` keeps account of what is in the others, and is committed after them,
+    also where a hook of the application fails meanwhile."""
+    failed: list[HookFailed] = []
+    with write_all_or_nothing(using, lock), ExitStack() as stack:
+        for alias in others:
+            stack.enter_context(outliving_hooks(alias, failed))
+            stack.enter_context(write_all_or_nothing(alias))
+        yield
+    if failed:
+        raise failed[0]
+
+
+@contextmanager
+def outliving_hooks(using: str, failed: list[HookFailed]) -> Iterator[None]:
+    """Put aside what a hook raises after the commit of a database."""
+    try:
+        yield
+    except HookFailed as error:
+        if error.using != using:
+            raise
+        failed.append(error)
 
 
 def check_transactions(*aliases: str) -> None:
