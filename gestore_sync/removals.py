@@ -153,11 +153,11 @@ class Removals:
         for key, *end in iter_rows(model, self._subgraph.source, list(same), link.key_paths):
             there[key] = tuple(end) if len(end) > 1 else end[0]
         assert link.target is not None
-        mappings = self._store.find(link.target, list(set(there.values()) - {None}))
-        mine = {owner: {mapping.target} for owner, mapping in mappings.items()}
-        for owner in there.values():
-            mine.setdefault(owner, set()).add(self._counterparts.get(link.target, owner))
-        return {same[key]: left[same[key]] for key, owner in there.items() if owners[same[key]] not in mine[owner]}
+        mine = {owner: {self._counterparts.get(link.target, owner)} for owner in there.values() if owner is not None}
+        for owner, mapping in self._store.find(link.target, list(mine)).items():
+            mine[owner].add(mapping.target)
+        away = (same[key] for key, owner in there.items() if owners[same[key]] not in mine.get(owner, ()))
+        return {key: left[key] for key in away}
 
     def _find_only_ours(self, model: type[Model], gone: Rows) -> list[Key]:
         """Those rows that no other origin has an object for."""

@@ -411,3 +411,12 @@ def test_a_row_of_a_many_to_many_table_whose_optional_member_is_gone_stays(watch
     assert watch.on_target(Lending).exists()
     watch.push(depot)
     assert watch.on_target(Lending).get().worker is None
+
+
+def test_a_member_that_has_no_owner_at_the_source_is_taken_out(watch: Watch) -> None:
+    depot = make(Depot, watch.source)
+    lending = make(Lending, watch.source, depot=depot, worker=make(Worker, watch.source))
+    watch.push(depot)
+    change(lending, depot=None)
+
+    assert watch.push(depot).deleted == {"policies.Lending": 1}

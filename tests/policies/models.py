@@ -137,9 +137,9 @@ class ShiftReport(models.Model):
 
 
 class Lending(models.Model):
-    """A many-to-many table whose rows survive the member."""
+    """A many-to-many table whose rows survive the member, and need no owner."""
 
-    depot = models.ForeignKey(Depot, on_delete=models.CASCADE)
+    depot = models.ForeignKey(Depot, on_delete=models.CASCADE, null=True)
     worker = models.ForeignKey(Worker, on_delete=models.SET_NULL, null=True)
 
 
