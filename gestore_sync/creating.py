@@ -170,7 +170,7 @@ class Creator:
         if self._store.is_blank(model):
             return {}
         self._store.forget(model, batch.targets)
-        return self._store.find(model, batch.keys)
+        return self._store.find(model, batch.keys, shared=False)
 
     def _check(self, batch: Batch) -> None:
         """Have the target check links of rows that it has, where many are not checked. What leads nowhere yet is left

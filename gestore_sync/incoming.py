@@ -46,7 +46,7 @@ class RestoreStore(MappingStore):
         if self.uuid != self.target_uuid:
             raise WrongDatabase("The bundle is of another database.")
 
-    def find(self, model: type[Model], keys: Sequence[Key]) -> dict[Key, Mapping]:
+    def find(self, model: type[Model], keys: Sequence[Key], *, shared: bool = True) -> dict[Key, Mapping]:
         return {}
 
     def find_sources(self, model: type[Model], targets: Iterable[Key]) -> dict[Key, list[Sent]]:

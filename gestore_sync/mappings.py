@@ -23,6 +23,7 @@ from gestore_sync.reading import KEYS_PER_QUERY, get_queryset, match
 from gestore_sync.recall import Mapping, Recall, Sent
 from gestore_sync.refs import Key, get_field, iter_chunks
 from gestore_sync.schema import check_schema
+from gestore_sync.thirdsites import ThirdSites, iter_received
 from gestore_sync.writers import get_writer
 
 HERE = ("origin", "remote", "model")
@@ -74,6 +75,7 @@ class MappingStore:
         self.target_uuid = self._find_target_uuid()
         self._check_identity()
         self._mirror = self._find_mirror()
+        self._thirds = ThirdSites(source, target, {self.uuid, self.target_uuid}) if self.in_target else None
         self._kept = self._find_kept()
         self._writer = get_writer(self.place)
         self.background = Background()
@@ -111,15 +113,13 @@ class MappingStore:
         """Whether the id mappings on the target are all that is known: none are kept elsewhere, in either direction."""
         return self.in_target and self._kept is None and self._mirror is None
 
-    def find(self, model: type[Model], keys: Sequence[Key]) -> dict[Key, Mapping]:
-        """The mappings of these objects of the source.
-
-        Also those that were kept at the source before the target had our tables, and what pushes in the other
-        direction left; where there are two, what was written later says what was left on the target.
-        """
+    def find(self, model: type[Model], keys: Sequence[Key], *, shared: bool = True) -> dict[Key, Mapping]:
+        """The mappings of these objects of the source; also those that were kept at the source before the target had
+        our tables, and what pushes in the other direction left; where there are two, what was written later says what
+        was left on the target. ``shared``: also what both sides have from a third site."""
         unknown = self._recall.find_unknown(model, keys)
         is_empty = self.is_blank(model) and model not in self._written
-        read = self._find(model, unknown) if unknown and not is_empty else {}
+        read = self._find(model, unknown, shared) if unknown and not is_empty else {}
         self._recall.note(model, unknown, read)
         return self._recall.pick(model, keys, read)
 
@@ -137,7 +137,7 @@ class MappingStore:
         for model in models:
             self.is_blank(model)
 
-    def _find(self, model: type[Model], keys: Sequence[Key]) -> dict[Key, Mapping]:
+    def _find(self, model: type[Model], keys: Sequence[Key], shared: bool) -> dict[Key, Mapping]:
         by_text = {dump_key(key): key for key in keys}
         found = self._read(model, self.get_rows(model), by_text)
         if self._kept is not None:
@@ -152,6 +152,15 @@ class MappingStore:
                 self.borrowed.add(model)
             elif own.target == mirrored.target and own.serial < mirrored.serial:
                 found[key] = mirrored._replace(pk=own.pk, created=own.created)
+        left = {text: key for text, key in by_text.items() if key not in found} if shared else {}
+        return found | self._find_shared(model, left)
+
+    def _find_shared(self, model: type[Model], by_text: dict[str, Key]) -> dict[Key, Mapping]:
+        """What third sites have left on both sides. A row that is known to stand for another object is left out."""
+        shared = self._thirds.find(model, by_text) if self._thirds is not None and by_text else {}
+        taken = self.find_sources(model, [mapping.target for mapping in shared.values()]) if shared else {}
+        found = {key: mapping for key, mapping in shared.items() if mapping.target not in taken}
+        self.borrowed |= {model} if found else set()
         return found
 
     @staticmethod
@@ -169,15 +178,10 @@ class MappingStore:
 
     def _find_mirrored(self, model: type[Model], by_text: dict[str, Key]) -> dict[Key, Mapping]:
         """What pushes from the target to the source left at the source."""
-        if self._mirror is None:
-            return {}
-        rows = get_queryset(IdMapping, self.source).filter(
-            match("target_pk", by_text), origin=self._mirror, remote="", model=model._meta.label_lower
-        )
+        rows = iter_received(self.source, model, self._mirror, by_text) if self._mirror is not None else ()
         return {
-            by_text[target]: Mapping(None, load_key(model, source), False, bytes(digests), serial, mirrored=True)
-            for source, target, digests, serial in rows.values_list("source_pk", "target_pk", "digests", "serial")
-            if target in by_text
+            key: Mapping(None, load_key(model, original), False, digests, serial, mirrored=True)
+            for original, key, digests, serial in rows
         }
 
     def _find_kept(self) -> Any:

@@ -60,6 +60,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("writers.*",),
     ("writers",),
     ("mappingcolumns",),  # mappings as they are written
+    ("thirdsites",),  # what both sides have from others
     ("mappings",),
     ("runs", "journal", "columns", "recognition"),  # …; rows that are as they were left
     ("memberintakes",),
