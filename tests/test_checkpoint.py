@@ -51,6 +51,7 @@ FROM_DEFAULT = pairings("sqlite-sqlite", "sqlite-postgresql")
 
 crossed = pytest.mark.parametrize("pair", pairings(*CROSSED), indirect=True)
 from_default = pytest.mark.parametrize("pair", FROM_DEFAULT, indirect=True)
+two_way = pytest.mark.parametrize("pair", pairings("sqlite-sqlite", "postgresql-postgresql"), indirect=True)
 on_postgresql = pytest.mark.parametrize("live_pair", LIVE, indirect=True)
 
 
@@ -848,6 +849,83 @@ def test_a_reset_of_a_new_site_is_no_error(sites: Sites) -> None:
     reset_synchro()
 
     sites.send_nothing()
+
+
+# What the other direction knows, where what this one has left is forgotten
+
+
+def send_to_and_fro(sites: Sites) -> Product:
+    """An object that both sides have changed; this one was the last."""
+    product = add(Product, sites.local, name="lamp", text="zero")
+    sites.send()
+    change(sites.there(Product).get(), text="one")
+    sites.back.send()
+    product.refresh_from_db()
+    change(product, text="two")
+    sites.send()
+    assert sites.arrived(Product, "text") == ["two"]
+    return product
+
+
+@two_way
+def test_an_edit_after_a_reset_is_compared_with_what_was_sent_last(sites: Sites) -> None:
+    product = send_to_and_fro(sites)
+    reset_synchro(sites.local)
+    change(product, text="one")
+    change(sites.there(Product).get(), price=1)
+
+    sites.send()
+
+    assert sites.arrived(Product, "text", "price") == [("one", 1)]
+
+
+@two_way
+def test_an_edit_after_a_reset_is_not_overwritten_by_the_other_side(sites: Sites) -> None:
+    product = send_to_and_fro(sites)
+    reset_synchro(sites.local)
+    change(product, text="one")
+    change(sites.there(Product).get(), price=1)
+
+    sites.back.send()
+
+    assert sites.back.arrived(Product, "text", "price") == [("one", 1)]
+
+
+@two_way
+def test_an_edit_is_sent_by_a_database_with_a_new_identity(sites: Sites) -> None:
+    product = send_to_and_fro(sites)
+    api.renew_origin(sites.local)
+    change(sites.there(Product).get(), price=1)
+    change(product, text="one")
+
+    sites.send(reconcile=True)
+
+    assert sites.arrived(Product, "text", "price") == [("one", 1)]
+
+
+@two_way
+def test_an_edit_in_a_database_with_a_new_identity_is_not_overwritten(sites: Sites) -> None:
+    product = send_to_and_fro(sites)
+    api.renew_origin(sites.local)
+    change(sites.there(Product).get(), price=1)
+    change(product, text="one")
+
+    sites.back.send(reconcile=True)
+
+    assert sites.back.arrived(Product, "text", "price") == [("one", 1)]
+
+
+@two_way
+def test_what_only_the_other_side_sent_is_merged_with_a_database_with_a_new_identity(sites: Sites) -> None:
+    add(Product, sites.remote, name="lamp")
+    sites.back.send()
+    api.renew_origin(sites.local)
+    change(sites.here(Product).get(), text="ours")
+    change(sites.there(Product).get(), price=1)
+
+    sites.back.send(reconcile=True)
+
+    assert sites.back.arrived(Product, "text", "price") == [("ours", 1)]
 
 
 # How long the log is kept
