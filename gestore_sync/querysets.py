@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
-from django.db import transaction
-from django.db.models import Manager, Model, Q, QuerySet
+from django.db import connections, transaction
+from django.db.models import CompositePrimaryKey, ExpressionWrapper, F, Manager, Model, Q, QuerySet, Value
 from django.db.models.constants import LOOKUP_SEP
 
 from gestore_sync.identity import iter_identities
 from gestore_sync.models import ADDITION, CHANGE
-from gestore_sync.reading import COMPOSITE_KEYS_PER_QUERY, get_queryset, list_keys, match_keys
-from gestore_sync.recording import in_batches, is_recording, make_deletion, make_entry, record
-from gestore_sync.refs import iter_chunks
+from gestore_sync.reading import (
+    COMPOSITE_KEYS_PER_QUERY,
+    find_existing,
+    get_keys_per_query,
+    get_queryset,
+    list_keys,
+    match_keys,
+)
+from gestore_sync.recording import NewEntry, in_batches, is_recording, make_deletion, make_entry, record
+from gestore_sync.refs import Key, get_key_columns, iter_chunks, resolve_key_field
 from gestore_sync.triggers import is_capturing
 from gestore_sync.watching import find_watched
 
@@ -35,28 +42,49 @@ class LoggedQuerySetMixin:
         if model is None or rows.query.is_sliced or rows.query.combinator:
             return int(super().update(**values))  # type: ignore[misc]
         with transaction.atomic(using=rows.db):
-            keys = list(dict.fromkeys(list_keys(rows.order_by())))
-            record(rows.db, [make_entry(rows.db, model, pk, CHANGE) for pk in keys])
-            chosen = rows.filter(match_keys(rows.model, keys))
+            keys = find_moves(rows.order_by(), values)
+            stay = [old for old, new in keys.items() if old == new]
+            entries = [make_entry(rows.db, model, pk, CHANGE) for pk in stay]
+            entries += make_deletions(rows.db, model, [old for old, new in keys.items() if old != new])
+            entries += [make_entry(rows.db, model, new, ADDITION) for old, new in keys.items() if old != new]
+            record(rows.db, entries)
+            # A transaction of SQLite has no other writer beside it; elsewhere rows may have come in between.
+            is_alone = connections[rows.db].vendor == "sqlite"
+            chosen = rows.all() if is_alone else rows.filter(match_keys(rows.model, list(keys)))
             changed = int(super(LoggedQuerySetMixin, chosen).update(**values))  # type: ignore[misc]
         rows._result_cache = None
         return changed
 
     update.alters_data = True  # type: ignore[attr-defined]
 
-    def bulk_create(self, objs: Iterable[Any], *args: Any, **options: Any) -> list[Any]:
+    def bulk_create(
+        self,
+        objs: Iterable[Any],
+        batch_size: int | None = None,
+        ignore_conflicts: bool = False,
+        update_conflicts: bool = False,
+        update_fields: Collection[str] | None = None,
+        unique_fields: Collection[str] | None = None,
+    ) -> list[Any]:
         """Insert the objects, and log them."""
         rows: Any = self
         rows._for_write = True
         objs = list(objs)
+        options = (batch_size, ignore_conflicts, update_conflicts, update_fields, unique_fields)
         model = find_logged(rows.model, rows.db)
         if model is None:
-            return list(super().bulk_create(objs, *args, **options))  # type: ignore[misc]
+            return list(super().bulk_create(objs, *options))  # type: ignore[misc]
+        preset = [obj.pk for obj in objs if obj.pk is not None]
         with transaction.atomic(using=rows.db):
-            made = list(super().bulk_create(objs, *args, **options))  # type: ignore[misc]
-            is_new = not (options.get("ignore_conflicts") or options.get("update_conflicts") or len(args) > 1)
+            made = list(super().bulk_create(objs, *options))  # type: ignore[misc]
+            is_new = not (ignore_conflicts or update_conflicts)
             keys = [obj.pk for obj in made if obj.pk is not None]
             keys += find_keys(rows.model, rows.db, [obj for obj in made if obj.pk is None])
+            if preset and not is_new:
+                fields = [rows.model._meta.get_field(name) for name in unique_fields or () if name != "pk"]
+                keys += iter_found(rows.model, rows.db, made, fields) if update_conflicts and fields else []
+                there = find_existing(rows.model, rows.db, list(map(rows.model._meta.pk.to_python, keys)))
+                keys = sorted(there)
             action = ADDITION if is_new else CHANGE
             record(rows.db, [make_entry(rows.db, model, pk, action) for pk in keys])
         return made
@@ -103,6 +131,38 @@ def find_logged(model: type[Model], using: str) -> type[Model] | None:
     if logged is None or not is_recording(using) or is_capturing(using, logged):
         return None
     return logged
+
+
+def find_moves(rows: Any, values: dict[str, Any]) -> dict[Key, Key]:
+    """By the key of each row, the key it will have when it is updated with these values."""
+    columns = get_key_columns(rows.model)
+    fields = [rows.model._meta.get_field(column) for column in columns]
+    given = [next((name for name in (field.name, field.attname) if name in values), None) for field in fields]
+    if not any(given):
+        return {key: key for key in list_keys(rows)}
+    news = {
+        f"gestore_sync_{field.attname}": make_expression(field, values[name]) if name else F(field.attname)
+        for field, name in zip(fields, given, strict=True)
+    }
+    found = rows.annotate(**news).values_list(*columns, *news)
+    is_composite = isinstance(rows.model._meta.pk, CompositePrimaryKey)
+    width = len(columns)
+    return {row[:width] if is_composite else row[0]: row[width:] if is_composite else row[1] for row in found}
+
+
+def make_expression(field: Any, value: Any) -> Any:
+    """A value that ``update()`` is given for a field, as it can be selected."""
+    if hasattr(value, "resolve_expression"):
+        return ExpressionWrapper(value, output_field=field)
+    key = getattr(value, field.target_field.attname) if isinstance(value, Model) else value
+    return Value(key, output_field=resolve_key_field(field))
+
+
+def make_deletions(using: str, model: type[Model], keys: Sequence[Key]) -> Iterator[NewEntry]:
+    """The entries of rows whose keys are about to go."""
+    for chunk in iter_chunks(keys, get_keys_per_query(model, using)):
+        for instance in get_queryset(model, using).filter(match_keys(model, chunk)):
+            yield make_deletion(using, model, instance)
 
 
 def find_keys(model: type[Model], using: str, objs: Sequence[Any]) -> list[Any]:

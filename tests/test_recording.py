@@ -16,7 +16,7 @@ from django.db.models.signals import post_save
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from gestore_sync import DisableSynchroLog, api, disable_synchro_log
+from gestore_sync import DisableSynchroLog, LoggedQuerySet, api, disable_synchro_log
 from gestore_sync.models import ADDITION, CHANGE, DELETION, M2M_CHANGE, ChangeLog
 from tests.conftest import DATABASES
 from tests.kinds.pushing import forget_caches, rolled_back, rows
@@ -619,6 +619,80 @@ def test_bulk_create_that_updates_is_logged_for_every_row(using: str) -> None:
 
     new = rows(Reading, using).get(code="d")
     assert {pk for _, pk, _ in read_log(using)} == {str(first.pk), str(new.pk)}
+
+
+def logging_rows(model: type[models.Model], using: str) -> LoggedQuerySet:
+    """The rows of a model by a queryset that logs."""
+    return LoggedQuerySet(model=model, using=using)
+
+
+def test_bulk_create_that_updates_is_logged_under_the_keys_that_exist(using: str) -> None:
+    first, second, _ = fill(using)
+
+    Reading.objects.using(using).bulk_create(
+        [Reading(pk=900, code="a", value=9), Reading(pk=901, code="d"), Reading(pk=second.pk, code="b")],
+        update_conflicts=True,
+        update_fields=["value"],
+        unique_fields=["code"],
+    )
+
+    assert {pk for _, pk, _ in read_log(using)} == {str(first.pk), str(second.pk), "901"}
+
+
+def test_bulk_create_that_leaves_out_a_preset_key_logs_no_such_key(using: str) -> None:
+    fill(using)
+
+    Reading.objects.using(using).bulk_create([Reading(pk=900, code="a")], ignore_conflicts=True)
+
+    assert "900" not in {pk for _, pk, _ in read_log(using)}
+
+
+def test_an_update_of_primary_keys_is_logged_as_deletions_and_additions(using: str) -> None:
+    first, second, third = fill(using)
+
+    Reading.objects.using(using).exclude(pk=third.pk).update(id=models.F("id") + 100)
+
+    old = [first.pk, second.pk]
+    assert keys_of(using, DELETION) == sorted(map(str, old))
+    assert keys_of(using, ADDITION) == sorted(str(pk + 100) for pk in old)
+    assert actions(using, Reading) == [DELETION, DELETION, ADDITION, ADDITION]
+    going = ChangeLog.objects.using(using).get(object_id=first.pk)
+    assert going.data["fields"]["code"] == "a"
+
+
+def test_an_update_of_a_primary_key_to_itself_is_a_change(using: str) -> None:
+    first, *_ = fill(using)
+
+    Reading.objects.using(using).filter(pk=first.pk).update(id=first.pk, value=4)
+
+    assert read_log(using) == [("logged.Reading", str(first.pk), CHANGE)]
+
+
+def test_an_update_of_a_part_of_a_composite_key_is_a_deletion_and_an_addition(using: str) -> None:
+    rows(Seat, using).bulk_create([Seat(row="A", number=1), Seat(row="A", number=2)])
+
+    logging_rows(Seat, using).filter(number=1).update(row="B")
+
+    assert read_log(using) == [("logged.Seat", '["A", "1"]', DELETION), ("logged.Seat", '["B", "1"]', ADDITION)]
+
+
+def test_an_update_of_very_many_rows_of_a_composite_key_is_logged(using: str) -> None:
+    count = 2500
+    rows(Seat, using).bulk_create([Seat(row="A", number=number) for number in range(count)])
+
+    changed = logging_rows(Seat, using).update(guest="x")
+
+    assert changed == count
+    assert actions(using, Seat) == [CHANGE] * count
+
+
+def test_a_deletion_of_very_many_rows_of_a_composite_key_is_logged(using: str) -> None:
+    count = 2500
+    rows(Seat, using).bulk_create([Seat(row="A", number=number) for number in range(count)])
+
+    logging_rows(Seat, using).delete()
+
+    assert actions(using, Seat) == [DELETION] * count
 
 
 def test_bulk_update_is_logged(using: str) -> None:
