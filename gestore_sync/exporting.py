@@ -7,7 +7,9 @@ from contextlib import closing
 from io import BytesIO
 from typing import Any
 
+from django.core.exceptions import SuspiciousFileOperation
 from django.core.files.storage import Storage
+from django.core.files.utils import validate_file_name
 from django.db.models import Model
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -161,13 +163,15 @@ def find_stored_files(subgraph: Subgraph, models: Sequence[type[Model]]) -> dict
 
 
 def add_files(parts: Parts, stored: Mapping[tuple[Storage, str], tuple[Any, Key]], progress: Progress) -> None:
-    """Add the contents of stored files. Raises :class:`BundleError` for one that its storage does not have."""
+    """Add the contents of stored files. Raises :class:`BundleError` for one that its storage does not have, or
+    that is named outside of it."""
     progress.start("reading files", len(stored))
     for (storage, name), (field, key) in stored.items():
         try:
+            validate_file_name(name, allow_relative_path=True)
             with storage.open(name, "rb") as content:
                 parts.add_file(f"{field.model._meta.label}.{field.name}", name, content.chunks(FILE_CHUNK))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SuspiciousFileOperation) as error:
             raise BundleError(
                 f"The file {name!r} that {Ref(field.model, key)} names in {field.name!r} cannot be read from its "
                 f"storage: {error}. Put it back, clear the field, or leave the files out with --no-files."

@@ -166,6 +166,27 @@ def test_a_file_that_its_storage_lacks_is_told_and_no_bundle_is_left(
     assert not path.exists()
 
 
+@every_archive
+@pytest.mark.parametrize(
+    "name", ["../evil.txt", "{root}/evil.txt", "{root}/here/values/a.txt", "values/../../evil.txt"]
+)
+def test_a_file_that_is_named_outside_of_its_storage_is_not_read(
+    watch: Watch, here: Disk, box: Box, tmp_path: Path, ending: str, name: str
+) -> None:
+    (tmp_path / "evil.txt").write_text("secret")
+    name = name.format(root=tmp_path)
+    row = watch.on_source(Values).get()
+    watch.on_source(Values).update(file=name)
+    path = tmp_path / f"a{ending}"
+
+    with pytest.raises(BundleError) as caught:
+        export(watch, path, box)
+
+    assert name in str(caught.value)
+    assert f"kinds.Values.{row.pk}" in str(caught.value)
+    assert not path.exists()
+
+
 # In
 
 
