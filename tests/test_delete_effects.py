@@ -396,6 +396,60 @@ def test_files_go_after_the_commit_unless_another_row_names_them(live: Ground, s
     assert "5 stored files go, too, if no other row names them." in report.warnings
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("a/b.txt", "a//b.txt"),
+        ("a/b.txt", "./a/b.txt"),
+        ("a/b.txt", "a/c/../b.txt"),
+        ("a//b.txt", "a/b.txt"),
+        ("./a/b.txt", "a//b.txt"),
+        ("a/b.txt", "{root}/a/b.txt"),
+        ("{root}/a/b.txt", "a/b.txt"),
+    ],
+)
+def test_files_stay_that_another_row_names_otherwise(
+    live: Ground, stored: Any, tmp_path: Path, ours: str, theirs: str
+) -> None:
+    stored("a/b.txt")
+    box, other = make_many(kinds.Box, live.using, 2)
+    make(kinds.Values, live.using, box=box, file=ours.format(root=tmp_path))
+    make(kinds.Values, live.using, box=other, file=theirs.format(root=tmp_path))
+
+    live.delete(box, files=True)
+
+    assert list_files(tmp_path) == ["b.txt"]
+
+
+def test_files_stay_that_another_row_names_in_a_storage_around_or_inside(
+    live: Ground, stored: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored("sub/a.txt")
+    stored("sub/b.txt")
+    inside = FileSystemStorage(tmp_path / "sub")
+    monkeypatch.setattr(kinds.Picture._meta.get_field("image"), "storage", inside)
+    box, other = make_many(kinds.Box, live.using, 2)
+    make(kinds.Values, live.using, box=box, file="sub/a.txt")
+    make(kinds.Picture, live.using, box=other, image="a.txt", width=None, height=None)
+    make(kinds.Picture, live.using, box=box, image="b.txt", width=None, height=None)
+    make(kinds.Values, live.using, box=other, file="sub/b.txt")
+
+    live.delete(box, files=True)
+
+    assert list_files(tmp_path) == ["a.txt", "b.txt"]
+
+
+def test_a_file_of_two_names_goes_with_all_rows_that_name_it(live: Ground, stored: Any, tmp_path: Path) -> None:
+    stored("a/b.txt")
+    box = make(kinds.Box, live.using)
+    for name in ("a/b.txt", "a//b.txt"):
+        make(kinds.Values, live.using, box=box, file=name)
+
+    live.delete(box, files=True)
+
+    assert list_files(tmp_path) == []
+
+
 def test_files_stay_where_the_deletion_fails(live: Ground, stored: Any, tmp_path: Path) -> None:
     box = make(kinds.Box, live.using)
     make(kinds.Values, live.using, box=box, file=stored("a.txt"))
