@@ -15,6 +15,7 @@ from django.db.models import Model
 from gestore_sync.asking import ask_manager
 from gestore_sync.comparison import is_other_object
 from gestore_sync.exceptions import UnreadableValue
+from gestore_sync.holding import find_held
 from gestore_sync.identity import Identity, has_automatic_key, iter_identities
 from gestore_sync.keysets import make_key_set
 from gestore_sync.layouts import Layout
@@ -239,9 +240,7 @@ class Lookup:
     def _find_held(self, model: type[Model], found: Mapping[Any, list[Key]]) -> dict[Key, Key]:
         """Rows that are mapped to an object that still exists at the source: they are no one else's counterpart."""
         hits = [hit for of_values in found.values() for hit in of_values if hit not in self._stale]
-        sources = self.store.find_sources(model, hits)
-        existing = find_existing(model, self.source, [sent.key for of_row in sources.values() for sent in of_row])
-        return {hit: sent.key for hit, of_row in sources.items() for sent in of_row if sent.key in existing}
+        return find_held(self.store, model, hits)
 
     def _locate_one_by_one(self, model: type[Model], keys: list[Key]) -> list[Key]:
         """Ask the manager for natural keys that cannot be read as fields."""

@@ -42,6 +42,7 @@ class MappingStore:
     ``unsettled``: the objects of the source whose counterpart is no longer the row that it was, or that have none now;
     ``left``: the rows that were. ``borrowed``: models of objects that are known by a mapping that is not kept here.
     ``notes_imprints``: off where objects to which rows lead may get no mapping, by which a change would be noticed.
+    ``mirror``: the target's own origin, as the source knows it; ``thirds``: the sites that have sent to both.
     ``number_stored``: how many were added since the database last counted them; ``number_of_new``: those of models
     that had none.
     """
@@ -74,8 +75,8 @@ class MappingStore:
         self.origin: int | None = found
         self.target_uuid = self._find_target_uuid()
         self._check_identity()
-        self._mirror = self._find_mirror()
-        self._thirds = ThirdSites(source, target, {self.uuid, self.target_uuid}) if self.in_target else None
+        self.mirror = self._find_mirror()
+        self.thirds = ThirdSites(source, target, {self.uuid, self.target_uuid}) if self.in_target else None
         self._kept = self._find_kept()
         self._writer = get_writer(self.place)
         self.background = Background()
@@ -111,7 +112,7 @@ class MappingStore:
     @property
     def is_only_one(self) -> bool:
         """Whether the id mappings on the target are all that is known: none are kept elsewhere, in either direction."""
-        return self.in_target and self._kept is None and self._mirror is None
+        return self.in_target and self._kept is None and self.mirror is None
 
     def find(self, model: type[Model], keys: Sequence[Key], *, shared: bool = True) -> dict[Key, Mapping]:
         """The mappings of these objects of the source; also those that were kept at the source before the target had
@@ -127,7 +128,7 @@ class MappingStore:
         """Whether there were no mappings of this model when they were first asked for: this run has made those there
         are."""
         if model not in self._blank:
-            is_alone = self._kept is None and self._mirror is None
+            is_alone = self._kept is None and self.mirror is None
             self._blank[model] = is_alone and not self.get_rows(model, of_all=True).exists()
         return self._blank[model]
 
@@ -157,7 +158,7 @@ class MappingStore:
 
     def _find_shared(self, model: type[Model], by_text: dict[str, Key]) -> dict[Key, Mapping]:
         """What third sites have left on both sides. A row that is known to stand for another object is left out."""
-        shared = self._thirds.find(model, by_text) if self._thirds is not None and by_text else {}
+        shared = self.thirds.find(model, by_text) if self.thirds is not None and by_text else {}
         taken = self.find_sources(model, [mapping.target for mapping in shared.values()]) if shared else {}
         found = {key: mapping for key, mapping in shared.items() if mapping.target not in taken}
         self.borrowed |= {model} if found else set()
@@ -178,7 +179,7 @@ class MappingStore:
 
     def _find_mirrored(self, model: type[Model], by_text: dict[str, Key]) -> dict[Key, Mapping]:
         """What pushes from the target to the source left at the source."""
-        rows = iter_received(self.source, model, self._mirror, by_text) if self._mirror is not None else ()
+        rows = iter_received(self.source, model, self.mirror, by_text) if self.mirror is not None else ()
         return {
             key: Mapping(None, load_key(model, original), False, digests, serial, mirrored=True)
             for original, key, digests, serial in rows

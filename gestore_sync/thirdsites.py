@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.db.models import Model, QuerySet
 
-from gestore_sync.changelog import find_replaced, has_log
+from gestore_sync.changelog import find_replaced
 from gestore_sync.keytexts import load_key
 from gestore_sync.models import IdMapping, Origin
 from gestore_sync.reading import find_existing, get_queryset, match
@@ -43,6 +43,15 @@ class ThirdSites:
             found |= self._find_of(model, left, uuid, here, there) if left else {}
         return found
 
+    def iter_holders(self, model: type[Model], texts: Collection[str]) -> Iterator[tuple[str, str]]:
+        """``(row, object of the source)``, as texts of keys: what these rows of the target stand for at the source, as
+        far as another site has sent both."""
+        for _, here, there in self._origins if texts else ():
+            sent = get_mappings(self._target, model, there).filter(match("target_pk", texts))
+            rows = dict(sent.values_list("source_pk", "target_pk"))
+            for original, text in iter_sent(self._source, model, here, rows) if rows else ():
+                yield rows[original], text
+
     def _find_of(
         self, model: type[Model], by_text: Mapping[str, Key], uuid: UUID, here: int, there: int
     ) -> dict[Key, Known]:
@@ -51,23 +60,28 @@ class ThirdSites:
         originals = {original: (key, digests, serial) for original, key, digests, serial in received}
         if not originals:
             return {}
-        sent = get_mappings(self._target, model, there).filter(match("source_pk", originals))
+        sent = iter_sent(self._target, model, there, originals)
         found: dict[Key, Known] = {}
-        for original, text in sent.values_list("source_pk", "target_pk"):
-            if original in originals:
-                key, digests, serial = originals[original]
-                found[key] = Known(None, load_key(model, text), False, digests, serial, mirrored=True)
-        targets = [known.target for known in found.values()]
-        others = find_replaced(self._target, model, targets, uuid) if has_log(self._target) else set()
-        others_here = find_replaced(self._source, model, list(found), uuid)
+        for original, text in sent:
+            key, digests, serial = originals[original]
+            found[key] = Known(None, load_key(model, text), False, digests, serial, mirrored=True)
+        others = find_replaced(self._source, model, list(found), uuid)
         # What was deleted here is still the same; only another object that has its key by now is not.
-        others_here = find_existing(model, self._source, list(others_here)) if others_here else set()
-        return {key: known for key, known in found.items() if known.target not in others and key not in others_here}
+        others = find_existing(model, self._source, list(others)) if others else set()
+        return {key: known for key, known in found.items() if key not in others}
 
 
 def get_mappings(using: str, model: type[Model], origin: int) -> QuerySet[Any]:
     """The id mappings that pushes of an origin have left."""
     return get_queryset(IdMapping, using).filter(origin=origin, remote="", model=model._meta.label_lower)
+
+
+def iter_sent(using: str, model: type[Model], origin: int, originals: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Of these objects of an origin ``(its own key, that of the row)``, as texts."""
+    rows = get_mappings(using, model, origin).filter(match("source_pk", originals))
+    for original, text in rows.values_list("source_pk", "target_pk"):
+        if original in originals:
+            yield original, text
 
 
 def iter_received(

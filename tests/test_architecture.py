@@ -62,6 +62,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("mappingcolumns",),  # mappings as they are written
     ("thirdsites",),  # what both sides have from others
     ("mappings",),
+    ("holding",),  # rows of the target that stand for an object
     ("runs", "journal", "columns", "recognition"),  # …; rows that are as they were left
     ("memberintakes",),
     ("intakes",),

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from gestore_sync import DisableSynchroLog
+from gestore_sync.exceptions import UnresolvedConflicts
 from tests.conftest import DATABASES, Pair
 from tests.logged.models import Article, Employee, Product, Tag, Team
 from tests.logged.sites import Sites, add, change, ready
@@ -101,6 +103,65 @@ def test_a_renamed_object_is_known_by_the_site_that_it_came_from(three: Three) -
     three.send(three.b, three.c)
 
     assert list(three.at(three.c, Tag).values_list("name", flat=True)) == ["new"]
+
+
+def test_another_object_may_have_the_name_that_it_had(three: Three) -> None:
+    add(Tag, three.a, name="red")
+    three.spread()
+    change(three.at(three.b, Tag).get(), name="dark red")
+    add(Tag, three.b, name="red")
+
+    three.send(three.b, three.c)
+
+    first = three.at(three.c, Tag).order_by("pk").first()
+    assert first.name == "dark red"
+    assert sorted(three.at(three.c, Tag).values_list("name", flat=True)) == ["dark red", "red"]
+
+
+def test_another_object_may_have_the_name_that_one_from_the_target_had(three: Three) -> None:
+    add(Tag, three.a, name="red")
+    three.send(three.a, three.b)
+    change(three.at(three.b, Tag).get(), name="dark red")
+    add(Tag, three.b, name="red")
+
+    three.send(three.b, three.a)
+
+    first = three.at(three.a, Tag).order_by("pk").first()
+    assert first.name == "dark red"
+    assert sorted(three.at(three.a, Tag).values_list("name", flat=True)) == ["dark red", "red"]
+
+
+def test_a_name_is_not_taken_from_an_object_that_was_not_sent_yet(three: Three) -> None:
+    add(Tag, three.a, name="red")
+    three.spread()
+    received = three.at(three.b, Tag).get()
+    with DisableSynchroLog():
+        change(received, name="dark red")
+    add(Tag, three.b, name="red")
+
+    report = Sites(three.b, three.c).send()
+
+    (conflict,) = report.get_unresolved()
+    assert "take what logged.Tag.1 stands for into the same run" in conflict["reason"]
+    change(received, name="darker red")
+    three.send(three.b, three.c)
+    assert list(three.at(three.c, Tag).order_by("pk").values_list("name", flat=True)) == ["darker red", "red"]
+
+
+def test_a_row_that_already_stands_for_another_object_is_left_to_it(three: Three) -> None:
+    ours = add(Tag, three.b, name="red")
+    three.send(three.b, three.c)
+    add(Tag, three.a, name="red")
+    three.send(three.a, three.c)
+    with DisableSynchroLog():
+        change(ours, name="dark red")
+    three.send(three.a, three.b)
+    received = three.at(three.b, Tag).get(name="red")
+
+    with pytest.raises(UnresolvedConflicts, match="already has the values of its natural key"):
+        three.send(three.b, three.c, received)
+
+    assert list(three.at(three.c, Tag).values_list("name", flat=True)) == ["red"]
 
 
 def test_members_of_many_to_many_fields_meet_in_one_row(three: Three) -> None:
