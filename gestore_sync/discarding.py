@@ -118,7 +118,7 @@ def iter_named(model: type[Model], name: str, using: str, names: Sequence[str]) 
     rows = get_queryset(model, using)
     for chunk in iter_chunks(names, KEYS_PER_QUERY):
         yield from map(str, rows.filter(match(name, chunk)).values_list(name, flat=True).iterator())
-    wanted = Q(**{f"{name}__startswith": "/"})
+    wanted = Q(**{f"{name}__startswith": "/"}) | Q(**{f"{name}__endswith": "/"})
     for detour in DETOURS:
         wanted |= Q(**{f"{name}__contains": detour})
     yield from map(str, rows.filter(wanted).values_list(name, flat=True).iterator())

@@ -402,6 +402,7 @@ def test_files_go_after_the_commit_unless_another_row_names_them(live: Ground, s
         ("a/b.txt", "a//b.txt"),
         ("a/b.txt", "./a/b.txt"),
         ("a/b.txt", "a/c/../b.txt"),
+        ("a/b.txt", "a/b.txt/"),
         ("a//b.txt", "a/b.txt"),
         ("./a/b.txt", "a//b.txt"),
         ("a/b.txt", "{root}/a/b.txt"),
