@@ -15,12 +15,13 @@ from argparse import Action
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from django.apps import apps
 from django.contrib import admin
+from django.contrib.contenttypes.fields import GenericRelation, create_generic_related_manager
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import BaseCommand, call_command, execute_from_command_line, load_command_class
 from django.db import connections
@@ -707,6 +708,31 @@ class Scene:
         with connections[self.using].cursor() as cursor:
             cursor.execute(f"UPDATE {self.model._meta.db_table} SET {self.name} = 2")
 
+    @property
+    def employee(self) -> Any:
+        """The model with a link to itself whose manager is of the kind that the model's is."""
+        is_logged = isinstance(self.model.objects, gestore_sync.LoggedManager)
+        return apps.get_model("logged.Sample" if is_logged else "logged.Employee")
+
+    def get_parts(self) -> Any:
+        """The related manager of a reverse foreign key."""
+        owner = self.employee.objects.using(self.using).get(name="owner")
+        return owner.parts if hasattr(owner, "parts") else owner.employee_set
+
+    def get_part(self, name: str) -> Any:
+        return self.employee.objects.using(self.using).get(name=name)
+
+    def get_comments(self) -> Any:
+        """The related manager that a GenericRelation of articles would have."""
+        comment = apps.get_model("logged.Comment")
+        field = GenericRelation(comment)
+        field.attname = "comments"
+        manager = create_generic_related_manager(type(self.model.objects), SimpleNamespace(model=comment, field=field))
+        return manager(self.get("Article"))
+
+    def get_comment(self, text: str) -> Any:
+        return self.get_rows("Comment").get(text=text)
+
     def change_unlogged(self) -> None:
         with gestore_sync.DisableSynchroLog():
             self.save()
@@ -716,6 +742,7 @@ class Scene:
 
 
 OF_MEMBERS = ("logged.Article", "logged.Article_tags")
+OF_PARTS = ("logged.Employee", "logged.Sample", "logged.Comment")
 
 # By what the table of what is caught says: what is done, and one of which labels must be told of (default: the model).
 ACTS: dict[str, list[tuple[Callable[[Scene], object], tuple[str, ...]]]] = {
@@ -738,6 +765,32 @@ ACTS: dict[str, list[tuple[Callable[[Scene], object], tuple[str, ...]]]] = {
         (lambda scene: scene.get("Article").tags.remove(scene.get("Tag")), OF_MEMBERS),
         (lambda scene: scene.get("Article").tags.set([]), OF_MEMBERS),
         (lambda scene: scene.get("Tag").articles.clear(), OF_MEMBERS),
+    ],
+    "add(), set() of a reverse foreign key or a generic relation": [
+        (lambda scene: scene.get_parts().add(scene.get_part("free")), OF_PARTS),
+        (lambda scene: scene.get_parts().set([scene.get_part("part"), scene.get_part("free")]), OF_PARTS),
+        (lambda scene: scene.get_comments().add(scene.get_comment("free")), OF_PARTS),
+        (lambda scene: scene.get_comments().set([scene.get_comment("part"), scene.get_comment("free")]), OF_PARTS),
+    ],
+    "remove(), clear() of a reverse foreign key": [
+        (lambda scene: scene.get_parts().remove(scene.get_part("part")), OF_PARTS),
+        (lambda scene: scene.get_parts().clear(), OF_PARTS),
+        (lambda scene: scene.get_parts().set([]), OF_PARTS),
+    ],
+    "remove(), clear() of a generic relation": [
+        (lambda scene: scene.get_comments().remove(scene.get_comment("part")), OF_PARTS),
+        (lambda scene: scene.get_comments().clear(), OF_PARTS),
+        (lambda scene: scene.get_comments().set([]), OF_PARTS),
+    ],
+    "the three rows above, with bulk=False": [
+        (lambda scene: scene.get_parts().add(scene.get_part("free"), bulk=False), OF_PARTS),
+        (lambda scene: scene.get_parts().remove(scene.get_part("part"), bulk=False), OF_PARTS),
+        (lambda scene: scene.get_parts().clear(bulk=False), OF_PARTS),
+        (lambda scene: scene.get_parts().set([scene.get_part("free")], bulk=False), OF_PARTS),
+        (lambda scene: scene.get_comments().add(scene.get_comment("free"), bulk=False), OF_PARTS),
+        (lambda scene: scene.get_comments().remove(scene.get_comment("part"), bulk=False), OF_PARTS),
+        (lambda scene: scene.get_comments().clear(bulk=False), OF_PARTS),
+        (lambda scene: scene.get_comments().set([scene.get_comment("free")], bulk=False), OF_PARTS),
     ],
     "loaddata": [(lambda scene: scene.load(), ())],
     "update()": [(lambda scene: scene.get_rows().update(**{scene.name: 2}), ())],
@@ -767,7 +820,19 @@ def find_catches() -> list[Any]:
 @pytest.fixture
 def watched() -> Iterator[None]:
     """Some models are watched; no trigger and no content type is remembered when the test ends."""
-    models = ("logged", "Product", "Reading", "Theatre", "Article", "Tag", "Shelf", "Book")
+    models = (
+        "logged",
+        "Product",
+        "Reading",
+        "Theatre",
+        "Article",
+        "Tag",
+        "Shelf",
+        "Book",
+        "Employee",
+        "Sample",
+        "Comment",
+    )
     with override_settings(SYNCHRO_MODELS=[models]):
         ContentType.objects.clear_cache()
         yield
@@ -816,6 +881,14 @@ def make_objects(scene: Scene) -> None:
         instance.save(using=scene.using)
     logged.get_model("Book")(shelf=shelf).save(using=scene.using)
     article.tags.add(tag)
+    link = next(field.name for field in scene.employee._meta.fields if field.related_model is scene.employee)
+    owner = scene.employee(name="owner")
+    owner.save(using=scene.using)
+    comment = logged.get_model("Comment")
+    for part in (scene.employee(name="part", **{link: owner}), scene.employee(name="free")):
+        part.save(using=scene.using)
+    for subject, text in ((article, "part"), (tag, "free")):
+        comment(subject=subject, text=text).save(using=scene.using)
 
 
 def take_log(using: str) -> set[str]:

@@ -583,6 +583,18 @@ def test_an_update_through_related_objects_is_logged(using: str) -> None:
     assert read_log(using) == [("logged.Sample", str(part.pk), CHANGE)]
 
 
+def test_what_a_reverse_foreign_key_gets_is_logged_by_the_base_manager(
+    using: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent, part = (add(Sample, using, name=name) for name in ("parent", "part"))
+    forget_log(using)
+    monkeypatch.setattr(Sample._meta, "base_manager", Sample._default_manager)
+
+    parent.parts.add(part)
+
+    assert read_log(using) == [("logged.Sample", str(part.pk), CHANGE)]
+
+
 def test_bulk_create_is_logged(using: str) -> None:
     made = Reading.objects.using(using).bulk_create([Reading(code=code) for code in "abc"])
 
