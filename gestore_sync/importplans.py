@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
+from django.core.files.storage import Storage
 from django.db.models import Model
 
 from gestore_sync.identity import get_skipped
@@ -50,6 +51,7 @@ class ImportPlanner(Planner):
         self.policy = policy
         self._manifest = manifest
         self._media = media
+        self._named: dict[tuple[Storage, str], list[tuple[Any, Key]]] = {}
         self._protection = protection
         self._absent = absent
         self._distrusted = distrusted
@@ -81,9 +83,15 @@ class ImportPlanner(Planner):
 
     def make(self) -> Plan:
         plan = super().make()
+        self._media.plan_only([place for place, users in self._named.items() if not all(map(self._is_kept, users))])
         if self._is_restore:
             self._reattach(plan)
         return plan
+
+    def _is_kept(self, user: tuple[Any, Key]) -> bool:
+        """Whether the target's name stays in a field of an object."""
+        field, key = user
+        return self.plan.account.is_kept(Ref(field.model, key), field.name)
 
     def _reattach(self, plan: Plan) -> None:
         """Set links from outside again that a deletion nulled."""
@@ -97,6 +105,7 @@ class ImportPlanner(Planner):
 
     def _prepare(self, models: Sequence[type[Model]]) -> None:
         """Find the names of stored files, which may be taken here, and let the staged rows follow."""
+        self._media.plan_anew()
         for model in models if self._media else ():
             for field in get_file_fields(model):
                 self._name_files(model, field)
@@ -112,8 +121,13 @@ class ImportPlanner(Planner):
         changed = []
         for key, name in named.items():
             target = targets[key]
-            found = self._media.find_name(field, name, None if target is NEW else current.get(target))
+            original = self._media.originals.get((field, key), name)
+            found = self._media.find_name(field, original, None if target is NEW else current.get(target))
+            place = (field.storage, found)
+            if place in self._media.planned:
+                self._named.setdefault(place, []).append((field, key))
             if found != name:
+                self._media.originals[field, key] = original
                 changed.append((key, [found]))
         if changed:
             get_writer(self.source).update(model, [field], changed)

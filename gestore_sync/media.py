@@ -6,7 +6,7 @@ import hashlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -23,6 +23,7 @@ from gestore_sync.bundles import StoredFile
 from gestore_sync.bundles.parts import kept_temporarily
 from gestore_sync.exceptions import BundleError, WriteFailed
 from gestore_sync.manifests import find_model
+from gestore_sync.refs import Key
 
 CHUNK = 1024 * 1024
 NAME_KEPT = 40
@@ -40,7 +41,8 @@ class Content(NamedTuple):
 
 
 class Media:
-    """The stored files of one bundle. ``planned``: what will be written, by storage and name.
+    """The stored files of one bundle. ``planned``: what will be written, by storage and name. ``originals``: by field
+    and object, the name in the bundle of a file that got another one.
 
     Where its ``with`` block fails, what was stored is taken away again, unless :meth:`keep` was called.
     """
@@ -52,6 +54,7 @@ class Media:
         self._settled: dict[tuple[Storage, str], str] = {}
         self._stored: list[tuple[Storage, str]] = []
         self.planned: dict[tuple[Storage, str], Content] = {}
+        self.originals: dict[tuple[FileField, Key], str] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -76,6 +79,15 @@ class Media:
             field = find_file_field(stored.field)
             if field is not None:
                 self._contents[field.storage, stored.storage_name] = Content(path, stored.size, stored.sha256)
+
+    def plan_anew(self) -> None:
+        """Forget what is planned: objects that were to come may be left out."""
+        self.planned.clear()
+        self._settled.clear()
+
+    def plan_only(self, wanted: Collection[tuple[Storage, str]]) -> None:
+        """Forget the planned files that no row will name."""
+        self.planned = {place: content for place, content in self.planned.items() if place in wanted}
 
     def find_name(self, field: FileField, name: str, current: str | None) -> str:
         """The name under which the file ``name`` of the bundle is, or will be, in the storage of ``field``.

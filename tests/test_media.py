@@ -283,6 +283,62 @@ def test_files_that_nothing_names_are_not_stored(
     assert list(there.read()) == ["pictures/b.png"]
 
 
+def test_the_files_of_objects_that_are_left_out_are_not_stored(
+    watch: Watch, here: Disk, there: There, box: Box, tmp_path: Path
+) -> None:
+    path = export(watch, tmp_path / "a.tar.gz", box)
+    make(
+        Values,
+        watch.target,
+        pk=watch.on_source(Values).get().pk,
+        file="theirs.txt",
+        box=make(Box, watch.target, pk=900),
+    )
+
+    report = there.load(watch, path, on_conflict="skip")
+
+    assert report.skipped == {"kinds.Values": 1}
+    assert list(there.read()) == ["pictures/b.png"]
+
+
+def test_what_is_renamed_keeps_its_file_where_other_objects_are_left_out(
+    watch: Watch, here: Disk, there: There, box: Box, tmp_path: Path
+) -> None:
+    there.put("pictures/b.png", b"theirs")
+    path = export(watch, tmp_path / "a.tar.gz", box)
+    make(
+        Values,
+        watch.target,
+        pk=watch.on_source(Values).get().pk,
+        file="theirs.txt",
+        box=make(Box, watch.target, pk=900),
+    )
+
+    there.load(watch, path, on_conflict="skip")
+
+    files = there.read()
+    name = watch.on_target(Picture).get().image.name
+    assert sorted(files) == sorted(["pictures/b.png", name])
+    assert files["pictures/b.png"] == b"theirs"
+    assert files[name] == here.read()["pictures/b.png"]
+
+
+def test_a_file_is_not_stored_where_the_name_of_another_one_is_kept(
+    watch: Watch, here: Disk, there: There, box: Box, tmp_path: Path
+) -> None:
+    there.load(watch, export(watch, tmp_path / "a.tar.gz", box))
+    here.put("values/c.txt", b"second")
+    watch.on_source(Values).update(file="values/c.txt")
+    there.put("theirs.txt", b"theirs")
+    watch.on_target(Values).update(file="theirs.txt")
+    files = there.read()
+
+    there.load(watch, export(watch, tmp_path / "b.tar.gz", box), on_conflict="skip")
+
+    assert watch.on_target(Values).get().file.name == "theirs.txt"
+    assert there.read() == files
+
+
 def test_a_file_that_is_lost_here_comes_back(watch: Watch, here: Disk, there: There, box: Box, tmp_path: Path) -> None:
     path = export(watch, tmp_path / "a.tar.gz", box)
     there.load(watch, path)
