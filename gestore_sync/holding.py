@@ -26,8 +26,7 @@ def find_holders(store: MappingStore, model: type[Model], targets: Sequence[Key]
 
 
 def find_held(store: MappingStore, model: type[Model], targets: Sequence[Key]) -> dict[Key, Key]:
-    """Those rows that stand for an object that exists at the source, each with that; the one that was sent comes first.
-    """
+    """Those rows that stand for an object that exists at the source, each with that, or with the one that was sent."""
     holders = find_holders(store, model, targets)
     existing = find_existing(model, store.source, [key for of_row in holders.values() for key in of_row])
     return {target: key for target, of_row in holders.items() for key in reversed(of_row) if key in existing}
